@@ -1,0 +1,39 @@
+# Python >= 3.11 (with venv) and a package index are all that these targets need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8402
+SANDBOX_PORT ?= 8899
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# pip 23 is the oldest that Python 3.11 brings; --require-hashes refuses anything that the lock does not name.
+$(VENV)/installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tollwatch needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 …" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(VENV)/installed ## embedded database, sandbox, collector, API: http://127.0.0.1:8402 (PORT=, SANDBOX_PORT=)
+	@exec $(BIN)/tollwatch up --port $(PORT) --sandbox-port $(SANDBOX_PORT)
+
+test: $(VENV)/installed ## every test, on every database edition found on this machine
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## rewrite requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra embedded --extra sandbox --extra dev pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  -c requirements/dev.txt pyproject.toml -o requirements/production.txt

@@ -1,0 +1,1 @@
+"""The HTTP API: ingest, reads, the Prometheus exporter."""

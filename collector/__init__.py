@@ -1,0 +1,1 @@
+"""The daemon: samples balances from Solana and runs the periodic jobs."""

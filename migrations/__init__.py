@@ -1,0 +1,1 @@
+"""Alembic's environment and revisions. Each revision freezes its own SQL."""

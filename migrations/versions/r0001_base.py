@@ -1,0 +1,97 @@
+"""The first schema: plain tables, facts, heads, hourly rollups, barrier views.
+
+Revision ID: 0001
+Revises:
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy import text
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+AS_IS = {"no_parameters": True}
+"""Send a script as it is: several statements, and % is just a character."""
+FROZEN = Path(__file__).with_name("r0001")
+ROLLUPS = {"payments_hourly": "payments", "requests_hourly": "api_requests", "balances_hourly": "balance_samples"}
+VIEWS = (
+    "agents",
+    "assets",
+    "wallets",
+    "latest_balances",
+    "balance_samples",
+    "payments",
+    "api_requests",
+    "audit_events",
+    "breakers",
+    "payments_hourly",
+    "requests_hourly",
+    "balances_hourly",
+)
+
+
+def _run(name: str, **values: str) -> None:
+    script = (FROZEN / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        script = script.replace("{" + key + "}", value)
+    op.get_bind().exec_driver_sql(script, execution_options=AS_IS)
+
+
+def _rollup_select(rollup: str, edition: str, where: str) -> str:
+    script = (FROZEN / "rollups" / f"{rollup}.sql").read_text(encoding="utf-8")
+    bucket = "tollwatch_internal.time_bucket" if edition == "plain" else "public.time_bucket"
+    return script.replace("{time_bucket}", bucket).replace("{where}", where)
+
+
+def _create_rollup(rollup: str, relation: str, edition: str) -> None:
+    if edition == "community":
+        _run("continuous_aggregate.sql", rollup=rollup, select=_rollup_select(rollup, edition, ""))
+        return
+    state = "tollwatch_internal.rollup_state"
+    watermark = f"(SELECT watermark FROM {state} WHERE relation = '{relation}')"  # noqa: S608
+    _run(
+        "own_rollup.sql",
+        rollup=rollup,
+        relation=relation,
+        nothing=_rollup_select(rollup, edition, ""),
+        live=_rollup_select(rollup, edition, f"WHERE ts >= {watermark}"),
+    )
+
+
+def upgrade() -> None:
+    """Everything, for the edition that `store.migrate` found and set for this transaction."""
+    bind = op.get_bind()
+    edition = bind.execute(text("SELECT current_setting('tollwatch.edition')")).scalar_one()
+    bind.exec_driver_sql("CREATE SCHEMA tollwatch_internal; CREATE SCHEMA tollwatch_read", execution_options=AS_IS)
+    _run("tables.sql", partitioned="PARTITION BY RANGE (ts)" if edition == "plain" else "")
+    _run("functions.sql")
+    _run("rows.sql", edition=edition)
+    _run("partitions.sql" if edition == "plain" else "hypertables.sql")
+    _run("columnstore.sql" if edition == "community" else "own_rollups.sql")
+    for rollup, relation in ROLLUPS.items():
+        _create_rollup(rollup, relation, edition)
+    for view in VIEWS:
+        _run(f"views/{view}.sql")
+
+
+def downgrade() -> None:
+    """Back to nothing but Alembic's own version table and the schema that holds it."""
+    bind = op.get_bind()
+    edition = bind.execute(text("SELECT edition FROM tollwatch.schema_info")).scalar_one()
+    bind.exec_driver_sql("DROP SCHEMA tollwatch_read CASCADE")
+    for rollup in ROLLUPS:
+        bind.exec_driver_sql(f"DROP {'MATERIALIZED VIEW' if edition == 'community' else 'VIEW'} tollwatch.{rollup}")
+    bind.exec_driver_sql(f"DROP TABLE {', '.join('tollwatch.' + table for table in _tables())}")
+    bind.exec_driver_sql("DROP FUNCTION tollwatch.payment_rank, tollwatch.payment_bit")
+    bind.exec_driver_sql("DROP SCHEMA tollwatch_internal CASCADE")
+
+
+def _tables() -> list[str]:
+    lines = (FROZEN / "tables.sql").read_text(encoding="utf-8").splitlines()
+    return [line.split()[2].removeprefix("tollwatch.") for line in lines if line.startswith("CREATE TABLE")]

@@ -1,0 +1,89 @@
+-- What the database is: edition, schema, roles.
+
+-- name: server_offer
+-- What the server offers: postgres (server_version_num), timescaledb (version or NULL), license (timescale or apache).
+SELECT
+  current_setting('server_version_num')::int AS postgres,
+  (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
+  current_setting('timescaledb.license', true) AS license
+
+-- name: schema_exists
+-- Whether a first migration has finished here.
+SELECT to_regclass('tollwatch.schema_info') IS NOT NULL
+
+-- name: recorded_edition
+-- The edition that the first migration recorded.
+SELECT edition FROM tollwatch.schema_info
+
+-- name: recorded_horizons
+-- The horizons that the policies in force were made for.
+SELECT horizons FROM tollwatch.schema_info
+
+-- name: record_horizons
+-- Remember the horizons that the policies were made for.
+UPDATE tollwatch.schema_info SET horizons = CAST(:horizons AS jsonb), updated_at = now()
+
+-- name: schema_revision
+-- Alembic's revision; NULL where nothing is there.
+SELECT version_num FROM tollwatch.alembic_version
+
+-- name: revision_table_exists
+-- Whether Alembic has been here.
+SELECT to_regclass('tollwatch.alembic_version') IS NOT NULL
+
+-- name: create_schema
+-- The schema of base tables; it also holds Alembic's version table, so it comes before the first revision.
+CREATE SCHEMA IF NOT EXISTS tollwatch
+
+-- name: lock_migrations
+-- One migration at a time; waits for the other, up to lock_timeout. Freed at the end of the session.
+SELECT pg_advisory_lock(hashtext('tollwatch.migrations'))
+
+-- name: unlock_migrations
+-- Let the next process migrate.
+SELECT pg_advisory_unlock(hashtext('tollwatch.migrations'))
+
+-- name: set_local
+-- One setting, until the end of the transaction.
+SELECT set_config(:name, :value, true)
+
+-- name: set_session
+-- One setting, until the end of the session.
+SELECT set_config(:name, :value, false)
+
+-- name: ping
+-- Is anybody there?
+SELECT 1
+
+-- name: project_exists
+-- Whether a project of that name exists.
+SELECT EXISTS (SELECT FROM tollwatch.projects WHERE name = :name)
+
+-- name: project_id
+-- A project's id by name.
+SELECT id FROM tollwatch.projects WHERE name = :name
+
+-- name: ensure_project
+-- Make a project unless it exists.
+INSERT INTO tollwatch.projects (name) VALUES (:name) ON CONFLICT (name) DO NOTHING
+
+-- name: record_role
+-- Which project a login role may see.
+INSERT INTO tollwatch.project_roles (role, project_id, purpose)
+VALUES (:role, :project_id, :purpose)
+ON CONFLICT (role) DO UPDATE SET project_id = excluded.project_id, purpose = excluded.purpose
+
+-- name: role_exists
+-- Whether the cluster has a role of that name.
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)
+
+-- name: reader_reach
+-- What a reader role can still reach and should not: functions of TimescaleDB that any role may call by default.
+SELECT p.oid::regprocedure::text AS signature, p.prokind = 'p' AS is_procedure
+FROM pg_proc p
+JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'timescaledb'
+WHERE p.prorettype <> 'trigger'::regtype
+  AND (p.proname ~ '(job|policy|size|chunk|stats|compress|columnstore|refresh|hypertable|license|info|restore|rebuild|attach|detach|merge|split)')
+  AND has_function_privilege(:role, p.oid, 'EXECUTE')
+ORDER BY 1

@@ -1,0 +1,44 @@
+"""Named deadlines: every wait for something outside this process has one, and tests can shrink it.
+
+All values are seconds. `Deadlines()` is production's set; `replace(Deadlines(), rpc=0.1)` is a test's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadlines:
+    """Seconds, by what is waited for."""
+
+    connect: float = 5.0
+    """Opening one database connection."""
+    pool_checkout: float = 5.0
+    """Waiting for a free connection of the pool."""
+    read_statement: float = 5.0
+    """One read of the API or the exporter (`statement_timeout`)."""
+    write_statement: float = 15.0
+    """One statement of an ingest transaction."""
+    job_statement: float = 120.0
+    """One statement of a maintenance job: rollup refresh, retention."""
+    lock: float = 4.0
+    """Any lock wait (`lock_timeout`)."""
+    migration_statement: float = 5.0
+    """One statement of a migration, unless the revision says otherwise."""
+    migration_queue: float = 60.0
+    """Waiting for another process that migrates the same database."""
+    idle_in_transaction: float = 30.0
+    """A session that holds a transaction open and does nothing."""
+    embedded_start: float = 60.0
+    """The embedded PostgreSQL, crash recovery included."""
+    embedded_stop: float = 30.0
+    """A fast shutdown of the embedded PostgreSQL; then immediate."""
+    rpc: float = 10.0
+    """One JSON-RPC call to a Solana node."""
+    source_run: float = 25.0
+    """One run of one collector source, all its calls and its write included."""
+    shutdown: float = 10.0
+    """Work in hand when a process is asked to stop."""
+    child_ready: float = 60.0
+    """A child process of `tollwatch up` until it is ready."""

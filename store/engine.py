@@ -1,0 +1,101 @@
+"""The database engine: one pool per process, driver errors turned into ours, deadlines on every session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import exc as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from store.deadlines import Deadlines
+from store.errors import DatabaseConflict, DatabaseError, DatabaseTimeout, DatabaseUnavailable
+
+_CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected)
+_TIMEOUTS = (pg.QueryCanceled, pg.LockNotAvailable)
+_GONE = (psycopg.OperationalError, pg.ReadOnlySqlTransaction, pg.IdleInTransactionSessionTimeout)
+
+
+def shown_url(url: str) -> str:
+    """A database URL without its password, for messages: host:port/database."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'local'}:{parts.port or 5432}{parts.path}"
+
+
+def driver_url(url: str) -> str:
+    """The same URL with SQLAlchemy's name of the driver."""
+    return "postgresql+psycopg://" + url.split("://", 1)[1]
+
+
+def create_engine(
+    url: str, deadlines: Deadlines, *, pool_size: int = 10, statement: float | None = None
+) -> AsyncEngine:
+    """A pool of at most `pool_size` connections whose statements end after `statement` seconds (default: a read's)."""
+    milliseconds = {
+        "statement_timeout": statement or deadlines.read_statement,
+        "lock_timeout": deadlines.lock,
+        "idle_in_transaction_session_timeout": deadlines.idle_in_transaction,
+    }
+    options = " ".join(f"-c {name}={int(value * 1000)}" for name, value in milliseconds.items())
+    return create_async_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=deadlines.pool_checkout,
+        pool_pre_ping=False,
+        pool_use_lifo=True,
+        connect_args={
+            "connect_timeout": max(1, round(deadlines.connect)),
+            "application_name": "tollwatch",
+            # Optional filters fold away only in a plan made for the very values; see sql/queries/reads.sql.
+            # A login named like our schema must not make it the default one: every name in sql/ is qualified.
+            "options": f"{options} -c plan_cache_mode=force_custom_plan -c timezone=UTC -c search_path=public",
+        },
+    )
+
+
+def _ours(exc: BaseException) -> DatabaseError | None:
+    cause = exc.orig if isinstance(exc, sa.DBAPIError) else exc
+    message = " ".join(str(cause).split())
+    if isinstance(exc, sa.TimeoutError):
+        return DatabaseTimeout("every database connection is in use; raise TOLLWATCH_POOL_SIZE or ask less at once")
+    if isinstance(cause, _CONFLICTS):
+        return DatabaseConflict(message)
+    if isinstance(cause, _TIMEOUTS):
+        return DatabaseTimeout(message)
+    if isinstance(cause, _GONE) or (isinstance(exc, sa.DBAPIError) and exc.connection_invalidated):
+        return DatabaseUnavailable(f"the database does not answer ({message}); check that it runs and can be reached")
+    if isinstance(cause, psycopg.Error | sa.SQLAlchemyError):
+        return DatabaseError(message)
+    return None
+
+
+@contextmanager
+def wrap_errors() -> Iterator[None]:
+    """Turn what SQLAlchemy and psycopg raise into the tree of `store.errors`."""
+    try:
+        yield
+    except (sa.SQLAlchemyError, psycopg.Error, OSError) as exc:
+        ours = DatabaseUnavailable(str(exc)) if isinstance(exc, OSError) else _ours(exc)
+        if ours is None:
+            raise
+        raise ours from exc
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for reads, in one transaction that is rolled back. Raises DatabaseError."""
+    with wrap_errors():
+        async with engine.connect() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction that commits at the end of the block. Raises DatabaseError."""
+    with wrap_errors():
+        async with engine.begin() as connection:
+            yield connection

@@ -1,0 +1,83 @@
+"""The error tree. A class's docstring is its default message: what is wrong, then what to do.
+
+TollwatchError
+├── SettingsError                    the environment does not make sense
+│   └── HorizonError                 time limits that contradict each other
+├── StartRefused                     this process may not start here; nothing was changed
+│   ├── WrongEdition                 the database offers something else than its schema records
+│   ├── SchemaMismatch               the schema is not the one that this code knows
+│   └── SandboxRefused               a production start on a sandbox's data
+├── EmbeddedDatabaseError            the embedded PostgreSQL could not be made, started or stopped
+├── DatabaseError                    PostgreSQL answered with an error that we did not expect
+│   ├── DatabaseUnavailable          no connection, or it was lost: trying again may help
+│   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
+│   └── DatabaseConflict             serialization failure or deadlock: trying again helps
+├── NotFound                         no such agent, key, project
+├── InvalidValue                     a value that a caller sent cannot be stored
+└── RpcError                         a Solana node did not answer as it should (see collector.rpc)
+"""
+
+from __future__ import annotations
+
+
+class TollwatchError(Exception):
+    """Something went wrong inside Tollwatch; the log has the details."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class SettingsError(TollwatchError):
+    """A setting is missing or malformed; see `tollwatch settings`."""
+
+
+class HorizonError(SettingsError):
+    """Time limits contradict each other; see docs/architecture.md, Horizons."""
+
+
+class StartRefused(TollwatchError):
+    """This process may not start on this database."""
+
+
+class WrongEdition(StartRefused):
+    """The database's edition is not the one that its schema was made for."""
+
+
+class SchemaMismatch(StartRefused):
+    """The database's schema is not the one that this code knows; run `tollwatch migrate`."""
+
+
+class SandboxRefused(StartRefused):
+    """The database holds sandbox data and this is a production start; use another database."""
+
+
+class EmbeddedDatabaseError(TollwatchError):
+    """The embedded PostgreSQL could not be started; set TOLLWATCH_DATABASE_URL to use another server."""
+
+
+class DatabaseError(TollwatchError):
+    """PostgreSQL answered with an unexpected error."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached; check TOLLWATCH_DATABASE_URL and that the server runs."""
+
+
+class DatabaseTimeout(DatabaseError):
+    """The database did not answer within its deadline; try again, or narrow the question."""
+
+
+class DatabaseConflict(DatabaseError):
+    """Concurrent transactions collided; trying again helps."""
+
+
+class NotFound(TollwatchError):
+    """No such thing."""
+
+
+class InvalidValue(TollwatchError):
+    """A value cannot be stored."""
+
+
+class RpcError(TollwatchError):
+    """A Solana RPC endpoint did not answer as it should."""

@@ -1,0 +1,193 @@
+"""Settings: the only reader of the environment.
+
+Every setting is a field of `Settings` whose metadata names its variable and says what it is for; docs and `tollwatch
+settings` are printed from there. Unknown `TOLLWATCH_…` variables are refused, so that a typing error cannot pass in
+silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from store.errors import SettingsError
+
+PREFIX = "TOLLWATCH_"
+TEST_PREFIX = "TOLLWATCH_TEST_"
+SOLANA_MAINNET = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"
+SANDBOX_PROJECT = "sandbox"
+SANDBOX_KEY = "tollwatch-dev"
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "y": 365 * 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|y)")
+_SIZES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3}
+_SIZE = re.compile(r"(\d+)\s*([kMG]?)i?B?")
+
+
+def parse_duration(text: str) -> timedelta:
+    """'250ms', '30s', '5min', '2h', '7d', '5y' → timedelta. Raises ValueError that names the accepted forms."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a duration such as 250ms, 30s, 5min, 2h, 7d or 5y")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def parse_size(text: str) -> int:
+    """'1048576', '512k', '8M', '1G' → bytes."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a size in bytes such as 1048576, 512k, 8M or 1G")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "0", "false", "no"):
+        raise ValueError("true or false")
+    return text.lower() in ("1", "true", "yes")
+
+
+def _parse_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text.strip()):
+        raise ValueError("a whole number, zero or more")
+    return int(text)
+
+
+def _parse_urls(text: str) -> tuple[str, ...]:
+    urls = tuple(part.strip() for part in text.split(",") if part.strip())
+    for url in urls:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise ValueError("http:// or https:// URLs, separated by commas")
+    return urls
+
+
+def _parse_database_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        raise ValueError("postgresql://user:password@host:port/database")
+    return text
+
+
+def _parse_port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError("a TCP port, 1 to 65535")
+    return int(text)
+
+
+def _parse_network(text: str) -> str:
+    if not re.fullmatch(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}", text):
+        raise ValueError(f"a CAIP-2 network such as {SOLANA_MAINNET}")
+    return text
+
+
+def _choice(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(" or ".join(names))
+        return text
+
+    return parse
+
+
+def _setting(variable: str, parse: Callable[[str], Any], doc: str, default: Any) -> Any:
+    return field(default=default, metadata={"variable": PREFIX + variable, "parse": parse, "doc": doc})
+
+
+def _duration(variable: str, default: str, doc: str) -> Any:
+    return _setting(variable, parse_duration, doc, parse_duration(default))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that an operator can set; `Settings.from_env(os.environ)` makes it, tests make it directly."""
+
+    database_url: str | None = _setting(
+        "DATABASE_URL", _parse_database_url, "PostgreSQL to use; unset: the embedded one that `tollwatch up` runs", None
+    )
+    home: Path = _setting("HOME", Path, "folder of the embedded database and of `up`'s state", Path(".tollwatch"))
+    host: str = _setting("HOST", str, "address that the API listens on", "127.0.0.1")
+    port: int = _setting("PORT", _parse_port, "port of the API", 8402)
+    collector_port: int = _setting("COLLECTOR_PORT", _parse_port, "port of the collector's own /metrics", 8403)
+    collector_host: str = _setting("COLLECTOR_HOST", str, "address of the collector's own /metrics", "127.0.0.1")
+    sandbox: bool = _setting("SANDBOX", _parse_bool, "set by `up`: the sandbox runs, its key and project work", False)
+    rpc_urls: tuple[str, ...] = _setting(
+        "RPC_URLS", _parse_urls, "Solana JSON-RPC endpoints, in order of preference, separated by commas", ()
+    )
+    network: str = _setting("NETWORK", _parse_network, "CAIP-2 id of the network behind RPC_URLS", SOLANA_MAINNET)
+    log_level: str = _setting(
+        "LOG_LEVEL", _choice("debug", "info", "warning", "error"), "least severity that is logged", "info"
+    )
+    log_format: str = _setting("LOG_FORMAT", _choice("text", "json"), "one log line: text, or one JSON object", "text")
+
+    sample_interval: timedelta = _duration("SAMPLE_INTERVAL", "10s", "how often every wallet's balances are sampled")
+    sample_concurrency: int = _setting(
+        "SAMPLE_CONCURRENCY", _parse_count, "getMultipleAccounts calls under way at once, per run", 4
+    )
+    max_wallets: int = _setting(
+        "MAX_WALLETS", _parse_count, "wallets that are sampled; more are counted and left", 20_000
+    )
+
+    late_window: timedelta = _duration("LATE_WINDOW", "7d", "oldest event that ingest accepts")
+    clock_skew: timedelta = _duration("CLOCK_SKEW", "5min", "how far ahead of us an event's time may be")
+    spool_max_age: timedelta = _duration(
+        "SPOOL_MAX_AGE", "1d", "longest that an accepted event may wait outside the database"
+    )
+    rollup_interval: timedelta = _duration("ROLLUP_INTERVAL", "15s", "how often rollups are refreshed")
+    rollup_window: timedelta = _duration("ROLLUP_WINDOW", "9d", "how far back a refresh looks (start_offset)")
+    columnstore_after: timedelta = _duration(
+        "COLUMNSTORE_AFTER", "14d", "age at which chunks become columnstore (community)"
+    )
+    retain_samples: timedelta = _duration("RETAIN_SAMPLES", "90d", "how long balance_samples are kept")
+    retain_requests: timedelta = _duration("RETAIN_REQUESTS", "90d", "how long api_requests are kept")
+    retain_payments: timedelta = _duration("RETAIN_PAYMENTS", "400d", "how long payments are kept")
+    retain_audit: timedelta = _duration("RETAIN_AUDIT", "400d", "how long audit_events are kept")
+    retain_rollups: timedelta = _duration("RETAIN_ROLLUPS", "5y", "how long rollups are kept")
+    partitions_ahead: timedelta = _duration("PARTITIONS_AHEAD", "14d", "how far ahead partitions are made (plain)")
+
+    pool_size: int = _setting("POOL_SIZE", _parse_count, "database connections of one process", 10)
+    max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", 8 * 1024**2)
+    max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", 10_000)
+    max_unregistered: int = _setting(
+        "MAX_UNREGISTERED",
+        _parse_count,
+        "wallets and assets per project that events may name without registration",
+        10_000,
+    )
+    max_page: int = _setting("MAX_PAGE", _parse_count, "most items in one answer of a list", 1_000)
+    max_series: int = _setting(
+        "MAX_SERIES", _parse_count, "most series that one metric family of /metrics may have", 20_000
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read every `TOLLWATCH_…` variable. Raises SettingsError: the variable and the form that it must have."""
+        known = {f.metadata["variable"]: f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX) or text == "":
+                continue
+            if variable not in known:
+                raise SettingsError(_unknown(variable, list(known)))
+            try:
+                values[known[variable].name] = known[variable].metadata["parse"](text)
+            except ValueError as exc:
+                raise SettingsError(f"{variable} must be {exc}") from exc
+        return cls(**values)
+
+
+def _unknown(variable: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(variable, known, 1)
+    return f"{variable} is not a setting" + (f"; did you mean {near[0]}?" if near else "; see `tollwatch settings`")
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """(variable, default, doc) of every setting, in order."""
+    rows = []
+    for item in fields(Settings):
+        default = "" if item.default in (MISSING, None, ()) else str(item.default)
+        rows.append((item.metadata["variable"], default, item.metadata["doc"]))
+    return rows
