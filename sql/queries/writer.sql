@@ -1,0 +1,211 @@
+-- Storing facts. A batch is copied into temporary tables of the session and moved from there, so that a resend, in any
+-- order and from any number of clients, changes nothing. Every statement takes its row locks in key order, and every
+-- transaction writes the relations in the same order: two batches cannot wait for each other.
+
+-- name: stage_payments
+-- Where a batch of payments lands first. JSON travels as text.
+CREATE TEMPORARY TABLE stage_payments ON COMMIT DELETE ROWS AS
+SELECT project_id, ts, id, origin, payment_id, request_id, x402_payment_id, agent_id, wallet_id, session_id, status, amount,
+  asset_id, pay_to, service, resource, facilitator, signature, slot, commitment, confirmations, fee_lamports, retry_count,
+  backoff_ms, error_type, failure_reason, facilitator_response::text, metadata::text
+FROM tollwatch.payments WITH NO DATA
+
+-- name: stage_api_requests
+-- Where a batch of requests lands first. JSON travels as text.
+CREATE TEMPORARY TABLE stage_api_requests ON COMMIT DELETE ROWS AS
+SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id, session_id, service, endpoint_type,
+  resource, method, response_status, x402_version, payment_required::text, payment_id, paid, latency_ms, backoff_ms,
+  component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest, response_bytes, data_as_of
+FROM tollwatch.api_requests WITH NO DATA
+
+-- name: stage_audit_events
+-- Where a batch of audit events lands first. JSON travels as text.
+CREATE TEMPORARY TABLE stage_audit_events ON COMMIT DELETE ROWS AS
+SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id, details::text
+FROM tollwatch.audit_events WITH NO DATA
+
+-- name: stage_balance_samples
+-- Where a batch of balance samples lands first. crossing_id: the audit event's id, should this sample cross its threshold.
+CREATE TEMPORARY TABLE stage_balance_samples ON COMMIT DELETE ROWS AS
+SELECT project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, status, reason, origin,
+  CAST(NULL AS uuid) AS crossing_id
+FROM tollwatch.balance_samples WITH NO DATA
+
+-- name: lock_payment_heads
+-- Lock the heads of the staged payments in key order, making those that are missing (rank -1: nothing told yet). DO UPDATE
+-- … WHERE false locks a row and writes nothing.
+INSERT INTO tollwatch.payment_heads AS h
+  (project_id, payment_id, agent_id, asset_id, amount, told, rank, status, origin, ts, opened_ts)
+SELECT DISTINCT ON (project_id, payment_id)
+  project_id, payment_id, agent_id, asset_id, amount, 0, -1, status, origin, ts, ts
+FROM pg_temp.stage_payments
+ORDER BY project_id, payment_id
+ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
+
+-- name: store_payments
+-- Move staged payments into the relation and their heads. A transition is a duplicate when its payment was told that
+-- status before, or when its transaction settled another payment. Returns stored (new rows) and heads (heads moved).
+WITH staged AS (
+  SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, h.told
+  FROM pg_temp.stage_payments s
+  JOIN tollwatch.payment_heads h USING (project_id, payment_id)
+  ORDER BY s.project_id, s.ts, s.id
+), judged AS (
+  SELECT *, told & tollwatch.payment_bit(status) <> 0
+    OR row_number() OVER (PARTITION BY project_id, payment_id, status ORDER BY ts, id) > 1 AS repeated
+  FROM staged
+), settled AS (
+  INSERT INTO tollwatch.payment_settlements (project_id, signature, payment_id)
+  SELECT DISTINCT ON (project_id, signature) project_id, signature, payment_id
+  FROM judged
+  WHERE status = 'settled' AND signature IS NOT NULL AND NOT repeated
+  ORDER BY project_id, signature, ts, id
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, signature, payment_id
+), stored AS (
+  INSERT INTO tollwatch.payments (project_id, ts, id, origin, payment_id, request_id, x402_payment_id, agent_id, wallet_id,
+    session_id, status, amount, asset_id, pay_to, service, resource, facilitator, signature, slot, commitment,
+    confirmations, fee_lamports, retry_count, backoff_ms, error_type, failure_reason, facilitator_response, metadata,
+    is_duplicate)
+  SELECT project_id, ts, id, origin, payment_id, request_id, x402_payment_id, agent_id, wallet_id,
+    session_id, status, amount, asset_id, pay_to, service, resource, facilitator, signature, slot, commitment,
+    confirmations, fee_lamports, retry_count, backoff_ms, error_type, failure_reason, facilitator_response::jsonb,
+    metadata::jsonb,
+    repeated OR (status = 'settled' AND signature IS NOT NULL
+      AND (project_id, signature, payment_id) NOT IN (SELECT project_id, signature, payment_id FROM settled))
+  FROM judged
+  ORDER BY project_id, ts, id
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, payment_id, agent_id, asset_id, amount, status, origin, ts,
+    tollwatch.payment_rank(status, origin) AS rank, tollwatch.payment_bit(status) AS bit
+), best AS (
+  SELECT DISTINCT ON (project_id, payment_id) *,
+    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts
+  FROM stored
+  WINDOW payment AS (PARTITION BY project_id, payment_id)
+  ORDER BY project_id, payment_id, rank DESC, ts
+), moved AS (
+  UPDATE tollwatch.payment_heads h
+  SET told = h.told | b.told,
+    opened_ts = least(h.opened_ts, b.opened_ts),
+    (rank, status, origin, ts, agent_id, asset_id, amount) = (
+      SELECT w.rank, w.status, w.origin, w.ts, w.agent_id, w.asset_id, w.amount
+      FROM (VALUES (b.rank, b.status, b.origin, b.ts, b.agent_id, b.asset_id, b.amount),
+                   (h.rank, h.status, h.origin, h.ts, h.agent_id, h.asset_id, h.amount))
+        AS w (rank, status, origin, ts, agent_id, asset_id, amount)
+      ORDER BY w.rank DESC, w.ts
+      LIMIT 1)
+  FROM best b
+  WHERE (h.project_id, h.payment_id) = (b.project_id, b.payment_id)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM stored) AS stored, (SELECT count(*) FROM moved) AS heads
+
+-- name: drop_untold_payment_heads
+-- Heads that were made for transitions which then turned out to be stored under another payment already.
+DELETE FROM tollwatch.payment_heads h
+USING pg_temp.stage_payments s
+WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.rank < 0
+
+-- name: store_api_requests
+-- Move staged requests into the relation. Its row count says how many were new.
+INSERT INTO tollwatch.api_requests (project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required, payment_id, paid,
+  latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest,
+  response_bytes, data_as_of)
+SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required::jsonb, payment_id,
+  paid, latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest,
+  response_digest, response_bytes, data_as_of
+FROM pg_temp.stage_api_requests
+ORDER BY project_id, ts, id
+ON CONFLICT DO NOTHING
+
+-- name: store_audit_events
+-- Move staged audit events into the relation, and breaker transitions into their heads, by time. Returns stored.
+WITH stored AS (
+  INSERT INTO tollwatch.audit_events (project_id, ts, id, origin, event_type, severity, agent_id, component, request_id,
+    entity_type, entity_id, details)
+  SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id,
+    details::jsonb
+  FROM pg_temp.stage_audit_events
+  ORDER BY project_id, ts, id
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, agent_id, coalesce(component, '') AS component, event_type, ts, id
+), latest AS (
+  SELECT DISTINCT ON (project_id, agent_id, component) project_id, agent_id, component,
+    CASE event_type WHEN 'breaker_opened' THEN 'open' WHEN 'breaker_half_opened' THEN 'half_open' ELSE 'closed' END AS state,
+    ts, id
+  FROM stored
+  WHERE event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed') AND agent_id IS NOT NULL
+  ORDER BY project_id, agent_id, component, ts DESC, id DESC
+), moved AS (
+  INSERT INTO tollwatch.breaker_heads AS h (project_id, agent_id, component, state, ts, event_id)
+  SELECT project_id, agent_id, component, state, ts, id FROM latest
+  ON CONFLICT (project_id, agent_id, component) DO UPDATE
+  SET state = excluded.state, ts = excluded.ts, event_id = excluded.event_id
+  WHERE (excluded.ts, excluded.event_id) > (h.ts, h.event_id)
+)
+SELECT count(*) AS stored FROM stored
+
+-- name: lock_balance_heads
+-- Lock the heads of the staged samples in key order, making those that are missing (slot -1: nothing known yet).
+INSERT INTO tollwatch.balance_heads AS h
+  (project_id, wallet_id, asset_id, agent_id, ts, amount, slot, commitment, status)
+SELECT DISTINCT ON (project_id, wallet_id, asset_id)
+  project_id, wallet_id, asset_id, agent_id, ts, 0, -1, commitment, 'sufficient'
+FROM pg_temp.stage_balance_samples
+ORDER BY project_id, wallet_id, asset_id
+ON CONFLICT (project_id, wallet_id, asset_id) DO UPDATE SET slot = h.slot WHERE false
+
+-- name: store_balance_samples
+-- Move staged samples into the relation and their heads (never to a lower slot), comparing each with the threshold in
+-- force: the wallet's own for that asset, else its agent's. A sample that is the first below its threshold leaves one
+-- low_balance event. Returns stored.
+WITH staged AS (
+  SELECT DISTINCT ON (s.project_id, s.wallet_id, s.asset_id, s.ts) s.*,
+    coalesce(t.amount,
+      least(floor(g.low_balance_threshold * 10::numeric ^ coalesce(a.decimals, 0)), 9223372036854775807)::bigint) AS threshold
+  FROM pg_temp.stage_balance_samples s
+  JOIN tollwatch.agents g ON g.id = s.agent_id
+  JOIN tollwatch.assets a ON a.id = s.asset_id
+  LEFT JOIN tollwatch.wallet_thresholds t ON (t.wallet_id, t.asset_id) = (s.wallet_id, s.asset_id)
+  ORDER BY s.project_id, s.wallet_id, s.asset_id, s.ts
+), stored AS (
+  INSERT INTO tollwatch.balance_samples (project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold,
+    status, reason, origin)
+  SELECT project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold,
+    coalesce(status, CASE WHEN amount < threshold THEN 'low' ELSE 'sufficient' END), reason, origin
+  FROM staged
+  ORDER BY project_id, wallet_id, asset_id, ts
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold, status, reason
+), line AS (
+  SELECT n.*, coalesce(lag(n.status) OVER (PARTITION BY project_id, wallet_id, asset_id ORDER BY n.slot, n.ts), h.status)
+    AS status_before
+  FROM stored n
+  JOIN tollwatch.balance_heads h USING (project_id, wallet_id, asset_id)
+  WHERE (n.slot, n.ts) > (h.slot, h.ts) OR h.slot < 0
+), crossed AS (
+  INSERT INTO tollwatch.audit_events
+    (project_id, ts, id, event_type, severity, agent_id, component, entity_type, entity_id, details, origin)
+  SELECT l.project_id, l.ts, s.crossing_id, 'low_balance', 'warning', l.agent_id, 'balance', 'wallet', w.address_text,
+    jsonb_build_object('asset', a.symbol, 'amount', l.amount::text, 'threshold', l.threshold::text, 'slot', l.slot),
+    'collector'
+  FROM line l
+  JOIN staged s USING (project_id, wallet_id, asset_id, ts)
+  JOIN tollwatch.wallets w ON w.id = l.wallet_id
+  JOIN tollwatch.assets a ON a.id = l.asset_id
+  WHERE l.status = 'low' AND l.status_before = 'sufficient'
+  ON CONFLICT DO NOTHING
+), moved AS (
+  UPDATE tollwatch.balance_heads h
+  SET agent_id = n.agent_id, ts = n.ts, amount = n.amount, slot = n.slot, commitment = n.commitment,
+    threshold = n.threshold, status = n.status, reason = n.reason
+  FROM (
+    SELECT DISTINCT ON (project_id, wallet_id, asset_id) * FROM line
+    ORDER BY project_id, wallet_id, asset_id, slot DESC, ts DESC
+  ) n
+  WHERE (h.project_id, h.wallet_id, h.asset_id) = (n.project_id, n.wallet_id, n.asset_id)
+)
+SELECT count(*) AS stored FROM stored
