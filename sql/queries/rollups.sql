@@ -1,0 +1,95 @@
+-- Own rollups (plain, Apache): see docs/architecture.md, Rollups. On community TimescaleDB's jobs do this.
+
+-- name: lock_rollup
+-- The watermark of one relation's rollups; holds off other workers until the end of the transaction.
+SELECT watermark FROM tollwatch_internal.rollup_state WHERE relation = :relation FOR UPDATE
+
+-- name: take_dirty
+-- Take the dirty hours of one relation that are due: below the new watermark, oldest first, at most so many. Entries of
+-- transactions that have not committed yet are not seen, and stay for the next run.
+WITH due AS (
+  SELECT DISTINCT bucket FROM tollwatch_internal.rollup_dirty
+  WHERE relation = :relation AND bucket < :watermark
+  ORDER BY bucket
+  LIMIT :most
+), taken AS (
+  DELETE FROM tollwatch_internal.rollup_dirty d USING due
+  WHERE d.relation = :relation AND d.bucket = due.bucket
+  RETURNING d.bucket
+)
+SELECT DISTINCT bucket FROM taken ORDER BY bucket
+
+-- name: compact_dirty
+-- Many entries of one hour become one: the hours that are still live get an entry per writing statement.
+WITH taken AS (
+  DELETE FROM tollwatch_internal.rollup_dirty
+  WHERE relation = :relation AND bucket >= :watermark
+  RETURNING bucket
+)
+INSERT INTO tollwatch_internal.rollup_dirty (relation, bucket)
+SELECT DISTINCT CAST(:relation AS text), bucket FROM taken
+
+-- name: move_watermark
+-- Buckets before the watermark are materialised.
+UPDATE tollwatch_internal.rollup_state SET watermark = :watermark WHERE relation = :relation
+
+-- name: own_exact_until
+-- The newest instant before which nothing is pending: the oldest dirty hour below the watermark, else now.
+SELECT coalesce(min(d.bucket), now())
+FROM tollwatch_internal.rollup_state s
+LEFT JOIN tollwatch_internal.rollup_dirty d ON d.relation = s.relation AND d.bucket < s.watermark
+WHERE s.relation = :relation
+
+-- name: continuous_exact_until
+-- The same where TimescaleDB keeps the log: the oldest change below the watermark that no refresh has seen. The log of
+-- the hypertable holds changes not yet handed to the aggregates; the aggregate's own holds what a refresh left undone.
+-- Its outermost ranges stand for all that was never inside a refresh window, which horizons keep empty.
+WITH aggregate AS (
+  SELECT c.mat_hypertable_id, c.raw_hypertable_id,
+    _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark
+  FROM _timescaledb_catalog.continuous_agg c
+  WHERE c.user_view_schema = 'tollwatch' AND c.user_view_name = :rollup
+), pending AS (
+  SELECT l.lowest_modified_value AS lowest
+  FROM _timescaledb_catalog.continuous_aggs_hypertable_invalidation_log l
+  JOIN aggregate a ON l.hypertable_id = a.raw_hypertable_id AND l.lowest_modified_value < a.watermark
+  UNION ALL
+  SELECT l.lowest_modified_value
+  FROM _timescaledb_catalog.continuous_aggs_materialization_invalidation_log l
+  JOIN aggregate a ON l.materialization_id = a.mat_hypertable_id AND l.lowest_modified_value < a.watermark
+  WHERE l.lowest_modified_value > -210866803200000000
+)
+SELECT coalesce(
+  public.time_bucket(INTERVAL '1 hour', _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending))), now())
+
+-- name: refresh_continuous
+-- Refresh one continuous aggregate now (tests and backfill; its policy does so otherwise). Runs outside transactions.
+CALL public.refresh_continuous_aggregate(CAST(:rollup AS regclass), CAST(:from_ts AS timestamptz), CAST(:to_ts AS timestamptz))
+
+-- name: fold_state
+-- Until when one relation's buckets are folded; holds off other folds until the end of the transaction.
+SELECT folded_until FROM tollwatch.totals_state WHERE relation = :relation FOR UPDATE
+
+-- name: fold_payments
+-- Add buckets [from_ts, to_ts) to the payment totals.
+INSERT INTO tollwatch.payment_totals AS t (project_id, agent_id, asset_id, status, origin, payments, amount)
+SELECT project_id, agent_id, asset_id, status, origin, sum(payments), sum(amount)
+FROM tollwatch.payments_hourly
+WHERE bucket >= :from_ts AND bucket < :to_ts
+GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT (project_id, agent_id, asset_id, status, origin) DO UPDATE
+SET payments = t.payments + excluded.payments, amount = t.amount + excluded.amount
+
+-- name: fold_requests
+-- Add buckets [from_ts, to_ts) to the request totals.
+INSERT INTO tollwatch.request_totals AS t (project_id, agent_id, service, outcome, requests, retries)
+SELECT project_id, agent_id, service, outcome, sum(requests), sum(retries)
+FROM tollwatch.requests_hourly
+WHERE bucket >= :from_ts AND bucket < :to_ts
+GROUP BY 1, 2, 3, 4
+ON CONFLICT (project_id, agent_id, service, outcome) DO UPDATE
+SET requests = t.requests + excluded.requests, retries = t.retries + excluded.retries
+
+-- name: move_fold
+-- Buckets before folded_until are in the totals.
+UPDATE tollwatch.totals_state SET folded_until = :to_ts WHERE relation = :relation
