@@ -87,3 +87,21 @@ WHERE p.prorettype <> 'trigger'::regtype
   AND (p.proname ~ '(job|policy|size|chunk|stats|compress|columnstore|refresh|hypertable|license|info|restore|rebuild|attach|detach|merge|split)')
   AND has_function_privilege(:role, p.oid, 'EXECUTE')
 ORDER BY 1
+
+-- name: role_recorded
+-- Whether a role of that name is one that we made.
+SELECT EXISTS (SELECT FROM tollwatch.project_roles WHERE role = :role)
+
+-- name: current_database
+-- The database's name, for GRANT.
+SELECT current_database()
+
+-- name: reader_schemas
+-- Schemas of TimescaleDB that tell about everyone's data and that a role can look into. _catalog and _internal are not
+-- among them: the planner enters them, as the reader, for every continuous aggregate.
+SELECT n.nspname
+FROM pg_namespace n
+WHERE n.nspname IN ('timescaledb_information', 'timescaledb_experimental', '_timescaledb_config',
+    '_timescaledb_cache', '_timescaledb_debug')
+  AND has_schema_privilege(:role, n.oid, 'USAGE')
+ORDER BY 1

@@ -40,7 +40,10 @@ async def test_up_down_up_leaves_the_same_catalogue(empty_database_url, deadline
 
     await migrate.downgrade(settings, deadlines)
     left = await catalogue(empty_database_url)
-    assert {(row[0], row[1]) for row in left} == {("tollwatch", "alembic_version"), ("tollwatch", "alembic_version_pkc")}
+    assert {(row[0], row[1]) for row in left} == {
+        ("tollwatch", "alembic_version"),
+        ("tollwatch", "alembic_version_pkc"),
+    }
 
     await migrate.upgrade(settings, deadlines)
     assert await catalogue(empty_database_url) == first

@@ -248,14 +248,11 @@ async def test_a_detach_that_was_interrupted_is_finished(engine, kind, world, wr
     if kind is not Edition.PLAIN:
         return
     await writer.write(Facts(payments=[payment(world, at=moment(500 * 86400))]))
-    [(name, _)] = [
-        row
-        for row in await rows(
+    [(name, _)] = list(await rows(
             engine,
             "SELECT c.relname, 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
             "WHERE i.inhparent = 'tollwatch.payments'::regclass ORDER BY 1 LIMIT 1",
-        )
-    ]
+        ))
     async with engine.begin() as connection:
         await connection.execute(text(f"ALTER TABLE tollwatch.payments DETACH PARTITION tollwatch_internal.{name}"))
     assert await retention.expire(engine, kind, settings) == 1
