@@ -26,7 +26,10 @@ CONNECTION_LIMIT = 10
 """Connections that one reader may hold: a dashboard's pool, not the server's."""
 STATEMENT_TIMEOUT = "10s"
 IDLE_TIMEOUT = "60s"
-_CLOSE_CATALOGUE = "REVOKE SELECT ON ALL TABLES IN SCHEMA _timescaledb_catalog, _timescaledb_internal FROM PUBLIC"
+_CLOSE_CATALOGUE = (
+    "REVOKE SELECT ON ALL TABLES IN SCHEMA _timescaledb_catalog, _timescaledb_config, _timescaledb_internal, "
+    "_timescaledb_cache FROM PUBLIC"
+)
 
 
 async def create_reader(settings: Settings, project: str, deadlines: Deadlines) -> str:

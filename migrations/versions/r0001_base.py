@@ -87,7 +87,8 @@ def downgrade() -> None:
     bind.exec_driver_sql("DROP SCHEMA tollwatch_read CASCADE")
     for rollup in ROLLUPS:
         bind.exec_driver_sql(f"DROP {'MATERIALIZED VIEW' if edition == 'community' else 'VIEW'} tollwatch.{rollup}")
-    bind.exec_driver_sql(f"DROP TABLE {', '.join('tollwatch.' + table for table in _tables())}")
+    for table in reversed(_tables()):  # TimescaleDB drops a hypertable only by itself
+        bind.exec_driver_sql(f"DROP TABLE tollwatch.{table}")
     bind.exec_driver_sql("DROP FUNCTION tollwatch.payment_rank, tollwatch.payment_bit")
     bind.exec_driver_sql("DROP SCHEMA tollwatch_internal CASCADE")
 

@@ -97,11 +97,10 @@ SELECT EXISTS (SELECT FROM tollwatch.project_roles WHERE role = :role)
 SELECT current_database()
 
 -- name: reader_schemas
--- Schemas of TimescaleDB that tell about everyone's data and that a role can look into. _catalog and _internal are not
--- among them: the planner enters them, as the reader, for every continuous aggregate.
+-- Schemas of TimescaleDB that only tell about everyone's data and that a role can look into. The others must stay open:
+-- the planner enters them, as the reader, for chunks and continuous aggregates. Their tables are closed instead.
 SELECT n.nspname
 FROM pg_namespace n
-WHERE n.nspname IN ('timescaledb_information', 'timescaledb_experimental', '_timescaledb_config',
-    '_timescaledb_cache', '_timescaledb_debug')
+WHERE n.nspname IN ('timescaledb_information', 'timescaledb_experimental', '_timescaledb_debug')
   AND has_schema_privilege(:role, n.oid, 'USAGE')
 ORDER BY 1

@@ -63,12 +63,11 @@ async def test_the_database_has_what_the_metadata_declares(database_url, deadlin
         config.attributes["connection"] = sync
         command.check(config)
 
-    async with engine.connect() as connection:
-        try:
+    try:
+        async with engine.connect() as connection:
             await connection.run_sync(check)
-        finally:
-            await connection.rollback()
-            await engine.dispose()
+    finally:
+        await engine.dispose()
 
 
 async def test_a_schema_from_the_future_is_refused_and_left_alone(database_url, deadlines):
