@@ -1,0 +1,1 @@
+"""Whole processes, real sockets, a real chain: what an operator would see."""
