@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,16 @@ def _choice(*names: str) -> Callable[[str], str]:
     return parse
 
 
-def _setting(variable: str, parse: Callable[[str], Any], doc: str, default: Any) -> Any:
-    return field(default=default, metadata={"variable": PREFIX + variable, "parse": parse, "doc": doc})
+def _setting(variable: str, parse: Callable[[str], Any], doc: str, default: str | None) -> Any:
+    """A field of Settings; `default` as an operator would write it, None where unset means something of its own."""
+    value = None if default is None else parse(default)
+    return field(
+        default=value, metadata={"variable": PREFIX + variable, "parse": parse, "doc": doc, "default": default}
+    )
 
 
 def _duration(variable: str, default: str, doc: str) -> Any:
-    return _setting(variable, parse_duration, doc, parse_duration(default))
+    return _setting(variable, parse_duration, doc, default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +112,14 @@ class Settings:
     database_url: str | None = _setting(
         "DATABASE_URL", _parse_database_url, "PostgreSQL to use; unset: the embedded one that `tollwatch up` runs", None
     )
-    home: Path = _setting("HOME", Path, "folder of the embedded database and of `up`'s state", Path(".tollwatch"))
+    home: Path = _setting("HOME", Path, "folder of the embedded database and of `up`'s state", ".tollwatch")
     host: str = _setting("HOST", str, "address that the API listens on", "127.0.0.1")
-    port: int = _setting("PORT", _parse_port, "port of the API", 8402)
-    collector_port: int = _setting("COLLECTOR_PORT", _parse_port, "port of the collector's own /metrics", 8403)
+    port: int = _setting("PORT", _parse_port, "port of the API", "8402")
+    collector_port: int = _setting("COLLECTOR_PORT", _parse_port, "port of the collector's own /metrics", "8403")
     collector_host: str = _setting("COLLECTOR_HOST", str, "address of the collector's own /metrics", "127.0.0.1")
-    sandbox: bool = _setting("SANDBOX", _parse_bool, "set by `up`: the sandbox runs, its key and project work", False)
+    sandbox: bool = _setting("SANDBOX", _parse_bool, "set by `up`: the sandbox runs, its key and project work", "false")
     rpc_urls: tuple[str, ...] = _setting(
-        "RPC_URLS", _parse_urls, "Solana JSON-RPC endpoints, in order of preference, separated by commas", ()
+        "RPC_URLS", _parse_urls, "Solana JSON-RPC endpoints, in order of preference, separated by commas", ""
     )
     network: str = _setting("NETWORK", _parse_network, "CAIP-2 id of the network behind RPC_URLS", SOLANA_MAINNET)
     log_level: str = _setting(
@@ -125,10 +129,10 @@ class Settings:
 
     sample_interval: timedelta = _duration("SAMPLE_INTERVAL", "10s", "how often every wallet's balances are sampled")
     sample_concurrency: int = _setting(
-        "SAMPLE_CONCURRENCY", _parse_count, "getMultipleAccounts calls under way at once, per run", 4
+        "SAMPLE_CONCURRENCY", _parse_count, "getMultipleAccounts calls under way at once, per run", "4"
     )
     max_wallets: int = _setting(
-        "MAX_WALLETS", _parse_count, "wallets that are sampled; more are counted and left", 20_000
+        "MAX_WALLETS", _parse_count, "wallets that are sampled; more are counted and left", "20000"
     )
 
     late_window: timedelta = _duration("LATE_WINDOW", "7d", "oldest event that ingest accepts")
@@ -148,18 +152,18 @@ class Settings:
     retain_rollups: timedelta = _duration("RETAIN_ROLLUPS", "5y", "how long rollups are kept")
     partitions_ahead: timedelta = _duration("PARTITIONS_AHEAD", "14d", "how far ahead partitions are made (plain)")
 
-    pool_size: int = _setting("POOL_SIZE", _parse_count, "database connections of one process", 10)
-    max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", 8 * 1024**2)
-    max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", 10_000)
+    pool_size: int = _setting("POOL_SIZE", _parse_count, "database connections of one process", "10")
+    max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", "8M")
+    max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", "10000")
     max_unregistered: int = _setting(
         "MAX_UNREGISTERED",
         _parse_count,
         "wallets and assets per project that events may name without registration",
-        10_000,
+        "10000",
     )
-    max_page: int = _setting("MAX_PAGE", _parse_count, "most items in one answer of a list", 1_000)
+    max_page: int = _setting("MAX_PAGE", _parse_count, "most items in one answer of a list", "1000")
     max_series: int = _setting(
-        "MAX_SERIES", _parse_count, "most series that one metric family of /metrics may have", 20_000
+        "MAX_SERIES", _parse_count, "most series that one metric family of /metrics may have", "20000"
     )
 
     @classmethod
@@ -185,9 +189,6 @@ def _unknown(variable: str, known: list[str]) -> str:
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """(variable, default, doc) of every setting, in order."""
-    rows = []
-    for item in fields(Settings):
-        default = "" if item.default in (MISSING, None, ()) else str(item.default)
-        rows.append((item.metadata["variable"], default, item.metadata["doc"]))
-    return rows
+    """(variable, default as one would write it, doc) of every setting, in order."""
+    shown = [item.metadata for item in fields(Settings)]
+    return [(item["variable"], item["default"] or "", item["doc"]) for item in shown]
