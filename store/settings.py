@@ -184,8 +184,9 @@ class Settings:
 
 
 def _unknown(variable: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(variable, known, 1)
-    return f"{variable} is not a setting" + (f"; did you mean {near[0]}?" if near else "; see `tollwatch settings`")
+    near = difflib.get_close_matches(variable.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], 1)
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "see `tollwatch settings`"
+    return f"{variable} is not a setting; {hint}"
 
 
 def describe() -> list[tuple[str, str, str]]:
