@@ -86,7 +86,7 @@ class PostgresServer:
 
     def url(self, database: str = DATABASE) -> str:
         """The URL to connect with. Raises EmbeddedDatabaseError unless the server was started once."""
-        with _explained("read where the server listens"):
+        with _explained("read where the server listens", self._home):
             return _url(self.base, int((self.base / "port").read_text()), database)
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class PostgresServer:
 
         Waits for crash recovery up to `Deadlines.embedded_start`. Raises EmbeddedDatabaseError: why, in one sentence.
         """
-        with _explained("start"):
+        with _explained("start", self._home):
             self._home.mkdir(parents=True, exist_ok=True)
             with locked(self._home / "postgres.lock", timeout=self._deadlines.embedded_start):
                 place = prepare(self._home, self._bin_dir)
@@ -106,7 +106,7 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Stop the server: fast, then immediate. Does nothing when it does not run."""
-        with _explained("stop"):
+        with _explained("stop", self._home):
             if not self.base.exists():
                 return
             with locked(self._home / "postgres.lock", timeout=self._deadlines.embedded_stop):
@@ -141,7 +141,8 @@ class PostgresServer:
         done = place.run("initdb", "-D", made, pwfile, *options, timeout=self._deadlines.embedded_start)
         if done.returncode != 0:
             shutil.rmtree(made, ignore_errors=True)
-            raise EmbeddedDatabaseError(f"initdb failed in {place.base}: {last_line(done.stderr)}")
+            why = failure(done.stderr) or last_line(done.stderr)
+            raise EmbeddedDatabaseError(f"initdb failed in {place.base}: {why}")
         with (made / "postgresql.conf").open("a") as file:
             file.write("\n# Written anew at every start; ALTER SYSTEM has the last word.\ninclude = 'tollwatch.conf'\n")
         made.rename(place.data)
@@ -212,7 +213,7 @@ def running_url(home: Path) -> str | None:
 
     Raises EmbeddedDatabaseError when it runs but may not be looked at (another user's home).
     """
-    with _explained("look for the server"):
+    with _explained("look for the server", home):
         base = recorded_base(home)
         postmaster = Postmaster.read(base / "data")
         if postmaster is None or not postmaster.lives(base / "data") or not _answers(base, postmaster.port):
@@ -221,13 +222,13 @@ def running_url(home: Path) -> str | None:
 
 
 @contextmanager
-def _explained(doing: str) -> Iterator[None]:
+def _explained(doing: str, home: Path) -> Iterator[None]:
     """An OSError (disk full, no permission) as one EmbeddedDatabaseError."""
     try:
         yield
     except OSError as exc:
-        where = f": {exc.filename}" if exc.filename else ""
-        raise EmbeddedDatabaseError(f"the embedded PostgreSQL: cannot {doing}: {exc.strerror or exc}{where}") from exc
+        why = f"{exc.strerror or exc}: {exc.filename or home}"
+        raise EmbeddedDatabaseError(f"the embedded PostgreSQL: cannot {doing}: {why}") from exc
 
 
 def _url(base: Path, port: int, database: str) -> str:

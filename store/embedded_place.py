@@ -69,13 +69,17 @@ class Place:
         path = self.base / name
         # Renaming replaces a symbolic link instead of following it: the account owns this folder, we may be root.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-        with os.fdopen(descriptor, "w") as file:
-            if self.account is not None:
-                os.fchown(file.fileno(), self.account.uid, self.account.gid)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                if self.account is not None:
+                    os.fchown(file.fileno(), self.account.uid, self.account.gid)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink()
+            raise
 
 
 def run_as(

