@@ -35,10 +35,16 @@ async def check(engine: AsyncEngine, settings: Settings) -> Edition:
 
 
 async def prepare_sandbox(settings: Settings, deadlines: Deadlines) -> None:
-    """Make the project that everything in the sandbox lives in."""
+    """Make the project that everything in the sandbox lives in. Raises SandboxRefused beside other projects."""
     engine = _one_connection(settings, deadlines)
     try:
         async with writing(engine) as connection:
+            others = await connection.execute(text(query("other_project")), {"name": SANDBOX_PROJECT})
+            if (other := others.scalar_one_or_none()) is not None:
+                raise SandboxRefused(
+                    f"the database holds project {other!r}, and the sandbox would make it unusable for production; "
+                    "use another database, or `tollwatch up --no-sandbox`"
+                )
             await connection.execute(text(query("ensure_project")), {"name": SANDBOX_PROJECT})
     finally:
         await engine.dispose()

@@ -59,6 +59,10 @@ SELECT 1
 -- Whether a project of that name exists.
 SELECT EXISTS (SELECT FROM tollwatch.projects WHERE name = :name)
 
+-- name: other_project
+-- A project that is not that one.
+SELECT name FROM tollwatch.projects WHERE name <> :name ORDER BY name LIMIT 1
+
 -- name: project_id
 -- A project's id by name.
 SELECT id FROM tollwatch.projects WHERE name = :name

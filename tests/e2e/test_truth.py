@@ -173,5 +173,6 @@ def test_balances_and_payments_equal_the_chain(stack):
 def finished(chain):
     """The sandbox's books once every agent is done and every report was delivered."""
     books = httpx.get(f"{chain}/books", timeout=5, trust_env=False).json()
-    done = all(agent["purchases"]["paid"] == PURCHASES for agent in books["agents"])
-    return books if done and books["reporter"]["pending"] == 0 else None
+    agents = books["agents"]
+    done = all(agent["payments"]["settled"] == PURCHASES and agent["reporter"]["pending"] == 0 for agent in agents)
+    return books if done else None
