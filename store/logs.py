@@ -25,13 +25,13 @@ MASK = "***"
 _STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "color_message", "taskName"})
 _FIELDS = "tollwatch_fields"
 # httpx and httpcore tell of every request, URL and headers included; APScheduler of what our scheduler tells better.
-_QUIET = {
+QUIET = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "apscheduler": logging.ERROR,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
-    "uvicorn.access": logging.WARNING,
+    "uvicorn": logging.WARNING,
 }
 
 _SENSITIVE = r"[\w.-]*(?:api[-_]?key|apikey|token|secret|passw(?:or)?d|auth|signature|credential)[\w.-]*"
@@ -53,7 +53,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for name, least in _QUIET.items():
+    for name, least in QUIET.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
 
 

@@ -1,0 +1,1 @@
+"""Sources: one file each, one method `run(tick)` each, registered explicitly in `collector.daemon`."""
