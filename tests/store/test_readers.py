@@ -1,0 +1,142 @@
+"""Readers: what a page costs, on every edition, and how positions and values are made."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from store import rollups
+from store.edition import Edition
+from store.engine import create_engine, reading
+from store.errors import InvalidValue, NotFound
+from store.named_sql import query
+from store.readers import listings, names
+from store.readers.listings import Asked, read_page
+from store.readers.positions import BalancePosition, FactPosition, PaymentsHourPosition, SamplePosition, Window
+from tests.store.world import make_world
+
+ROWS = 20_000
+
+
+@pytest_asyncio.fixture
+async def engine(database_url, deadlines):
+    made = create_engine(database_url, deadlines, pool_size=2, statement=30)
+    yield made
+    await made.dispose()
+
+
+@pytest_asyncio.fixture
+async def world(engine):
+    return await make_world(engine)
+
+
+@pytest_asyncio.fixture
+async def much(engine, world, settings, edition):
+    """A week of payments and samples, one per half minute, rolled up."""
+    values = {"project": world.project_id, "agent": world.agent_ids[0], "wallet": world.wallet_ids[0], "rows": ROWS}
+    values["asset"] = world.assets["USDC"]
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO tollwatch.payments (project_id, ts, id, payment_id, agent_id, status, amount, asset_id,"
+                " service, retry_count, backoff_ms, is_duplicate, origin)"
+                " SELECT :project, date_trunc('milliseconds', now() - i * interval '30 seconds'), gen_random_uuid(),"
+                " gen_random_uuid(), :agent, (ARRAY['pending', 'settled'])[1 + i % 2], i, :asset, 'http://' || i % 5, 0, 0,"
+                " false, 'agent' FROM generate_series(1, CAST(:rows AS int)) i"
+            ),
+            values,
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO tollwatch.balance_samples (project_id, wallet_id, asset_id, ts, agent_id, amount, slot,"
+                " commitment, status, origin)"
+                " SELECT :project, :wallet, :asset, date_trunc('milliseconds', now() - i * interval '30 seconds'), :agent,"
+                " i, i, 'confirmed', 'low', 'collector' FROM generate_series(1, CAST(:rows AS int)) i"
+            ),
+            values,
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO tollwatch.balance_heads SELECT project_id, wallet_id, asset_id, agent_id, ts, amount, slot,"
+                " commitment, NULL, status, NULL FROM tollwatch.balance_samples ORDER BY slot LIMIT 1"
+            )
+        )
+    now = datetime.now(UTC)
+    await rollups.refresh_range(engine, Edition(edition), settings, now - timedelta(days=8), now)
+    async with engine.begin() as connection:
+        await connection.execute(text("ANALYZE"))
+    return Window(now - timedelta(days=7), now + timedelta(minutes=5))
+
+
+async def plan(engine, world, listing, window, position, **filters):
+    """The plan of one page of 100 rows, as executed."""
+    parameters = {
+        **dict.fromkeys(listing.filters),
+        **filters,
+        **msgspec.structs.asdict(position),
+        **msgspec.structs.asdict(window),
+        "project_id": world.project_id,
+        "limit": 101,
+    }
+    async with reading(engine) as connection:
+        explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) "
+        return list((await connection.execute(text(explain + query(listing.query)), parameters)).scalars())
+
+
+def pages_read(lines):
+    """Blocks that a plan touched, all its nodes included."""
+    first = next(line for line in lines if "Buffers:" in line)
+    return sum(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", first))
+
+
+@pytest.mark.parametrize("days_deep", [0, 3, 6])
+async def test_a_page_of_payments_costs_the_same_at_any_depth(engine, world, much, days_deep):
+    position = FactPosition(much.to_ts - timedelta(days=days_deep), UUID(int=2**127))
+    lines = await plan(engine, world, listings.PAYMENTS, much, position)
+    assert any("Index Scan" in line and "pkey" in line for line in lines)
+    assert pages_read(lines) < 60, "\n".join(lines)
+
+
+@pytest.mark.parametrize("days_deep", [0, 3, 6])
+async def test_a_page_of_samples_costs_the_same_at_any_depth(engine, world, much, days_deep):
+    position = SamplePosition(world.wallet_ids[0], world.assets["USDC"], much.to_ts - timedelta(days=days_deep))
+    lines = await plan(engine, world, listings.SAMPLES, much, position)
+    assert pages_read(lines) < 60, "\n".join(lines)
+
+
+async def test_hours_are_grouped_by_what_was_asked_for_and_nothing_else(engine, world, much):
+    position = PaymentsHourPosition.first(much)
+    lines = await plan(engine, world, listings.PAYMENTS_HOURLY, much, position, by_status=True)
+    keys = next(line for line in lines if "Group Key" in line and "status" in line)
+    assert "service" not in keys
+    assert "origin" not in keys
+    assert "agent_id" not in keys
+    assert not any("CASE" in line for line in lines)
+
+
+async def test_the_last_page_says_so(engine, world, much):
+    asked = Asked(project_id=world.project_id, window=None, position=BalancePosition.first(None), limit=1, filters={})
+    async with reading(engine) as connection:
+        page = await read_page(connection, listings.BALANCES, asked)
+    assert [row.wallet for row in page.rows] == ["wallet-acme-0"]
+    assert page.next is None
+
+
+async def test_names_are_of_the_project_alone(engine, world):
+    other = await make_world(engine, name="other", agents=3)
+    async with reading(engine) as connection:
+        assert await names.agent_id(connection, other.project_id, "agent-2") == other.agent_ids[2]
+        with pytest.raises(NotFound, match=r"agent-0, agent-1$"):
+            await names.agent_id(connection, world.project_id, "agent-2")
+        with pytest.raises(NotFound):
+            await names.wallet_ids(connection, world.project_id, "wallet-other-0")
+        # USDC of two networks: both are meant.
+        assert len(await names.asset_ids(connection, world.project_id, "USDC")) == 2
+        with pytest.raises(InvalidValue, match=r"CASH, SOL, USDC$"):
+            await names.asset_ids(connection, world.project_id, "\N{SNOWMAN}")
