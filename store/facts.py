@@ -98,6 +98,19 @@ class AuditEvent(Fact, frozen=True, kw_only=True):
     details: str | None = None
 
 
+class QueueEvent(Fact, frozen=True, kw_only=True):
+    """A request that an agent put off, took up again or gave up."""
+
+    agent_id: int
+    request_id: UUID
+    state: str
+    priority_score: float | None = None
+    reason: str | None = None
+    asset_id: int | None = None
+    balance: int | None = None
+    freshness_s: int | None = None
+
+
 class BalanceSample(msgspec.Struct, frozen=True, kw_only=True):
     """One balance reading. `status` None: the writer compares the amount with the threshold in force."""
 
@@ -121,6 +134,7 @@ class Facts:
     payments: list[Payment] = field(default_factory=list)
     api_requests: list[ApiRequest] = field(default_factory=list)
     audit_events: list[AuditEvent] = field(default_factory=list)
+    queue_events: list[QueueEvent] = field(default_factory=list)
     balance_samples: list[BalanceSample] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -128,7 +142,7 @@ class Facts:
 
     def by_relation(self) -> Iterator[tuple[str, list[msgspec.Struct]]]:
         """(relation name, its rows), in the order in which every transaction writes them."""
-        for name in ("payments", "api_requests", "audit_events", "balance_samples"):
+        for name in ("payments", "api_requests", "audit_events", "queue_events", "balance_samples"):
             yield name, getattr(self, name)
 
 

@@ -32,24 +32,34 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollup:
-    """An hourly or daily aggregate of one relation."""
+    """An hourly aggregate of a relation's facts, or (with `hourly`) a daily one of its hours."""
 
     name: str
     relation: str
-    bucket: timedelta
+    bucket: timedelta = HOUR
+    hourly: str | None = None
 
 
 RELATIONS = (
     Relation(name="balance_samples", chunk_interval=DAY, retention="retain_samples"),
     Relation(name="api_requests", chunk_interval=DAY, retention="retain_requests"),
+    Relation(name="queue_events", chunk_interval=DAY, retention="retain_queue"),
     Relation(name="payments", chunk_interval=7 * DAY, retention="retain_payments"),
     Relation(name="audit_events", chunk_interval=7 * DAY, retention="retain_audit"),
 )
 ROLLUPS = (
-    Rollup(name="payments_hourly", relation="payments", bucket=HOUR),
-    Rollup(name="requests_hourly", relation="api_requests", bucket=HOUR),
-    Rollup(name="balances_hourly", relation="balance_samples", bucket=HOUR),
+    Rollup(name="payments_hourly", relation="payments"),
+    Rollup(name="requests_hourly", relation="api_requests"),
+    Rollup(name="request_latency_hourly", relation="api_requests"),
+    Rollup(name="balances_hourly", relation="balance_samples"),
+    Rollup(name="audit_hourly", relation="audit_events"),
+    Rollup(name="payments_daily", relation="payments", bucket=DAY, hourly="payments_hourly"),
+    Rollup(name="requests_daily", relation="api_requests", bucket=DAY, hourly="requests_hourly"),
+    Rollup(name="request_latency_daily", relation="api_requests", bucket=DAY, hourly="request_latency_hourly"),
+    Rollup(name="balances_daily", relation="balance_samples", bucket=DAY, hourly="balances_hourly"),
+    Rollup(name="audit_daily", relation="audit_events", bucket=DAY, hourly="audit_hourly"),
 )
+"""Hours before days: a day is made of its hours, so they are refreshed first."""
 
 
 def retention_of(relation: Relation, settings: Settings) -> timedelta:

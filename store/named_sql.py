@@ -66,8 +66,8 @@ def query(name: str) -> str:
 
 
 @cache
-def rollup_select(rollup: str, edition: str, where: str = "") -> str:
-    """The SELECT of a rollup for an edition; `where` bounds the facts that it reads."""
+def rollup_select(rollup: str, edition: str, within: str = "true") -> str:
+    """The SELECT of a rollup for an edition; `within` bounds what it reads (`ts` of facts, `bucket` of hours)."""
     bucket = "tollwatch_internal.time_bucket" if edition == "plain" else "public.time_bucket"
     source = (_folder("rollups") / f"{rollup}.sql").read_text(encoding="utf-8")
-    return source.replace("{time_bucket}", bucket).replace("{where}", where)
+    return source.replace("{time_bucket}", bucket).replace("{range}", within)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store.edition import Edition
 from store.engine import wrap_errors, writing
-from store.horizons import HOUR, RELATIONS, ROLLUPS, Rollup, retention_of
+from store.horizons import DAY, HOUR, RELATIONS, ROLLUPS, Rollup, retention_of
 from store.identity import EPOCH
 from store.named_sql import query, rollup_select
 from store.settings import Settings
@@ -26,7 +26,7 @@ BUCKETS_PER_RUN = 48
 
 def floor_hour(moment: datetime) -> datetime:
     """The start of the hour, UTC."""
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return floor(moment, HOUR)
 
 
 async def refresh(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
@@ -55,26 +55,27 @@ async def _refresh_relation(engine: AsyncEngine, edition: Edition, rollups: list
         taken = await connection.execute(
             text(query("take_dirty")), {"relation": relation, "watermark": target, "most": BUCKETS_PER_RUN}
         )
-        hours: list[datetime] = list(taken.scalars())
-        for hour in hours:
-            if hour >= oldest:
-                await _aggregate_again(connection, edition, rollups, hour)
-        if len(hours) < BUCKETS_PER_RUN:
+        taken_hours = list(taken.scalars())
+        hours = [hour for hour in taken_hours if hour >= oldest]
+        days = {floor(hour, DAY) for hour in hours}
+        if len(taken_hours) < BUCKETS_PER_RUN:
+            # Days that end now become rows even if none of their hours changed since.
+            days |= set(_starts(floor(watermark, DAY), target, DAY))
             await connection.execute(text(query("compact_dirty")), {"relation": relation, "watermark": target})
             await connection.execute(text(query("move_watermark")), {"relation": relation, "watermark": target})
-    return len(hours)
+        for rollup in rollups:
+            buckets = sorted(day for day in days if day < floor(target, DAY)) if rollup.hourly else hours
+            for bucket in buckets:
+                await _aggregate_again(connection, edition, rollup, bucket)
+    return len(taken_hours)
 
 
-async def _aggregate_again(
-    connection: AsyncConnection, edition: Edition, rollups: list[Rollup], hour: datetime
-) -> None:
-    for rollup in rollups:
-        names = {
-            "rollup": rollup.name,
-            "select": rollup_select(rollup.name, edition, "WHERE ts >= :bucket AND ts < :end"),
-        }
-        await connection.execute(text(_rendered("forget_bucket", names)), {"bucket": hour})
-        await connection.execute(text(_rendered("make_bucket", names)), {"bucket": hour, "end": hour + rollup.bucket})
+async def _aggregate_again(connection: AsyncConnection, edition: Edition, rollup: Rollup, bucket: datetime) -> None:
+    time = "bucket" if rollup.hourly else "ts"
+    select = rollup_select(rollup.name, edition, f"{time} >= :bucket AND {time} < :end")
+    names = {"rollup": rollup.name, "select": select}
+    await connection.execute(text(_rendered("forget_bucket", names)), {"bucket": bucket})
+    await connection.execute(text(_rendered("make_bucket", names)), {"bucket": bucket, "end": bucket + rollup.bucket})
 
 
 def _rendered(name: str, names: dict[str, str]) -> str:
@@ -88,9 +89,14 @@ async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str
     """The newest instant before which nothing is pending; buckets that end before it are exact. UTC."""
     known = next(item for item in ROLLUPS if item.name == rollup)
     if edition.has_own_rollups:
-        found = await connection.execute(text(query("own_exact_until")), {"relation": known.relation})
+        found = await connection.execute(
+            text(query("own_exact_until")), {"relation": known.relation, "width": known.bucket}
+        )
     else:
-        found = await connection.execute(text(query("continuous_exact_until")), {"rollup": rollup})
+        names = [name for name in (known.name, known.hourly) if name]
+        found = await connection.execute(
+            text(query("continuous_exact_until")), {"rollups": names, "width": known.bucket}
+        )
     moment: datetime = found.scalar_one()
     return moment
 
@@ -117,22 +123,25 @@ async def refresh_range(
     if edition.has_own_rollups:
         await refresh(engine, edition, settings)
         return
-    end = min(to_ts, floor_hour(datetime.now(UTC) - HOUR))
+    end = min(to_ts, datetime.now(UTC) - HOUR)
     with wrap_errors():
         async with engine.connect() as connection:
             autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
             for rollup in ROLLUPS:
-                values = {"rollup": f"tollwatch.{rollup.name}", "from_ts": _floor(from_ts, rollup.bucket), "to_ts": end}
+                values = {
+                    "rollup": f"tollwatch.{rollup.name}",
+                    "from_ts": floor(from_ts, rollup.bucket),
+                    "to_ts": floor(end, rollup.bucket),
+                }
                 await autocommit.execute(text(query("refresh_continuous")), values)
 
 
-def _floor(moment: datetime, bucket: timedelta) -> datetime:
+def floor(moment: datetime, bucket: timedelta) -> datetime:
+    """The start of the bucket (an hour or a day, UTC) that holds a moment."""
     return EPOCH + (moment - EPOCH) // bucket * bucket
 
 
-def hours_between(from_ts: datetime, to_ts: datetime) -> Iterator[datetime]:
-    """Starts of the hours that touch [from_ts, to_ts)."""
-    hour = floor_hour(from_ts)
-    while hour < to_ts:
-        yield hour
-        hour += HOUR
+def _starts(first: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
+    while first + step <= end:
+        yield first
+        first += step

@@ -141,12 +141,13 @@ class Settings:
         "SPOOL_MAX_AGE", "1d", "longest that an accepted event may wait outside the database"
     )
     rollup_interval: timedelta = _duration("ROLLUP_INTERVAL", "15s", "how often rollups are refreshed")
-    rollup_window: timedelta = _duration("ROLLUP_WINDOW", "9d", "how far back a refresh looks (start_offset)")
+    rollup_window: timedelta = _duration("ROLLUP_WINDOW", "11d", "how far back a refresh looks (start_offset)")
     columnstore_after: timedelta = _duration(
         "COLUMNSTORE_AFTER", "14d", "age at which chunks become columnstore (community)"
     )
     retain_samples: timedelta = _duration("RETAIN_SAMPLES", "90d", "how long balance_samples are kept")
     retain_requests: timedelta = _duration("RETAIN_REQUESTS", "90d", "how long api_requests are kept")
+    retain_queue: timedelta = _duration("RETAIN_QUEUE", "90d", "how long queue_events are kept")
     retain_payments: timedelta = _duration("RETAIN_PAYMENTS", "400d", "how long payments are kept")
     retain_audit: timedelta = _duration("RETAIN_AUDIT", "400d", "how long audit_events are kept")
     retain_rollups: timedelta = _duration("RETAIN_ROLLUPS", "5y", "how long rollups are kept")

@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -58,6 +59,9 @@ ERROR_TYPES = (
     "duplicate",
     "other",
 )
+QUEUE_STATES = ("queued", "processed", "dropped")
+QUEUE_REASONS = ("funds", "breaker", "rpc")
+SESSION_STATUSES = ("active", "expired", "revoked")
 AUDIT_TYPES = (
     "payment_failure",
     "low_balance",
@@ -240,6 +244,41 @@ wallet_thresholds = Table(
     _not_negative("amount"),
 )
 
+wallet_sessions = Table(
+    "wallet_sessions",
+    metadata,
+    _project(primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("agent_id", Integer, ForeignKey(f"{SCHEMA}.agents.id"), nullable=False),
+    Column("wallet_id", Integer, ForeignKey(f"{SCHEMA}.wallets.id"), nullable=False),
+    Column("token_hash", LargeBinary, nullable=False),
+    Column("scope", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("tx_used", Integer, nullable=False, server_default=text("0")),
+    Column("status", Word, nullable=False),
+    Column("delegated_at", Instant),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    *_kept(),
+    UniqueConstraint("project_id", "token_hash"),
+    Index(None, "agent_id"),
+    _one_of("status", SESSION_STATUSES),
+    _not_negative("tx_used"),
+    comment="What an agent may spend from a wallet: scope {permissions, tx_limit, duration_s}. No token is stored.",
+)
+
+audit_resolutions = Table(
+    "audit_resolutions",
+    metadata,
+    _project(primary_key=True),
+    Column("event_id", Uuid, primary_key=True),
+    Column("event_ts", Instant, nullable=False),
+    Column("resolved_by", Text, nullable=False),
+    Column("resolved_at", Instant, nullable=False),
+    Column("note", Text),
+    Column("automatic", Boolean, nullable=False),
+    comment="Who dealt with an audit event, and when. breaker_closed resolves breaker_opened (automatic).",
+)
+
 balance_samples = Table(
     "balance_samples",
     metadata,
@@ -254,6 +293,7 @@ balance_samples = Table(
     Column("threshold", BigInteger),
     Column("status", Word, nullable=False),
     Column("reason", Text),
+    Column("change", BigInteger),
     *_said(),
     PrimaryKeyConstraint("project_id", "wallet_id", "asset_id", "ts"),
     _finite(),
@@ -261,6 +301,7 @@ balance_samples = Table(
     _one_of("status", BALANCE_STATUSES),
     _one_of("commitment", COMMITMENTS),
     _one_of("origin", ORIGINS),
+    comment="change: since the newest sample before it by slot; NULL for the first and for one that came late.",
 )
 
 payments = Table(
@@ -300,6 +341,13 @@ payments = Table(
     _not_negative("amount"),
     _one_of("status", PAYMENT_STATUSES),
     _one_of("origin", ORIGINS),
+    Index(
+        "payments_session_idx",
+        "project_id",
+        "session_id",
+        "ts",
+        postgresql_where=text("session_id IS NOT NULL"),
+    ),
     comment="One row per transition of a payment; is_duplicate rows add to no sum.",
 )
 
@@ -341,6 +389,7 @@ api_requests = Table(
     _one_of("outcome", OUTCOMES),
     _one_of("origin", ORIGINS),
     CheckConstraint("attempt BETWEEN 1 AND max_retries + 1", name="attempt"),
+    Index(None, "project_id", "request_id", "ts"),
     comment="One row per attempt of a logical request.",
 )
 
@@ -363,9 +412,40 @@ audit_events = Table(
     _finite(),
     _one_of("severity", SEVERITIES),
     _one_of("origin", ORIGINS),
+    Index(
+        "audit_events_breaker_idx",
+        "project_id",
+        "agent_id",
+        "component",
+        "ts",
+        postgresql_where=text("event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')"),
+    ),
 )
 
-FACTS = (balance_samples, payments, api_requests, audit_events)
+queue_events = Table(
+    "queue_events",
+    metadata,
+    Column("project_id", Integer, nullable=False),
+    Column("ts", Instant, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("agent_id", Integer, nullable=False),
+    Column("request_id", Uuid, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("priority_score", Double),
+    Column("reason", Word),
+    Column("asset_id", Integer),
+    Column("balance", BigInteger),
+    Column("freshness_s", BigInteger),
+    *_said(),
+    PrimaryKeyConstraint("project_id", "ts", "id"),
+    _finite(),
+    _one_of("state", QUEUE_STATES),
+    _one_of("reason", QUEUE_REASONS),
+    _one_of("origin", ORIGINS),
+    comment="A request that an agent put off: balance and freshness at the decision.",
+)
+
+FACTS = (balance_samples, payments, api_requests, audit_events, queue_events)
 """Partitioned by ts, append-only."""
 
 payment_heads = Table(
@@ -382,6 +462,9 @@ payment_heads = Table(
     Column("origin", Word, nullable=False),
     Column("ts", Instant, nullable=False),
     Column("opened_ts", Instant, nullable=False),
+    Column("request_id", Uuid),
+    Column("signature", LargeBinary),
+    Index("payment_heads_open_idx", "project_id", "opened_ts", postgresql_where=text("rank < 100")),
     comment="Present state of a payment: its highest-ranking transition. told: bit set of the statuses counted.",
 )
 
@@ -423,6 +506,22 @@ breaker_heads = Table(
     _one_of("state", BREAKER_STATES),
 )
 
+queue_heads = Table(
+    "queue_heads",
+    metadata,
+    _project(primary_key=True),
+    Column("agent_id", Integer, primary_key=True),
+    Column("request_id", Uuid, primary_key=True),
+    Column("state", Word, nullable=False),
+    Column("ts", Instant, nullable=False),
+    Column("queued_ts", Instant),
+    Column("priority_score", Double),
+    Column("reason", Word),
+    _one_of("state", QUEUE_STATES),
+    Index("queue_heads_waiting_idx", "project_id", "agent_id", postgresql_where=text("state = 'queued'")),
+    comment="Present state of a request that was put off: by time; at one time processed or dropped comes last.",
+)
+
 totals_state = Table(
     "totals_state",
     metadata,
@@ -452,4 +551,27 @@ request_totals = Table(
     Column("outcome", Word, primary_key=True),
     Column("requests", BigInteger, nullable=False),
     Column("retries", BigInteger, nullable=False),
+    Column("latency_ms_sum", Numeric(78, 0), nullable=False),
+)
+
+latency_totals = Table(
+    "latency_totals",
+    metadata,
+    _project(primary_key=True),
+    Column("agent_id", Integer, primary_key=True),
+    Column("service", Word, primary_key=True),
+    Column("latency_bucket", Integer, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+audit_totals = Table(
+    "audit_totals",
+    metadata,
+    _project(primary_key=True),
+    Column("agent_id", Integer, primary_key=True),
+    Column("event_type", Word, primary_key=True),
+    Column("severity", Word, primary_key=True),
+    Column("component", Word, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    comment="agent_id 0: an event of no agent.",
 )

@@ -17,7 +17,12 @@ from store.engine import writing
 from store.named_sql import query
 from store.settings import Settings
 
-_FOLDS = {"payments": ("payments_hourly", "fold_payments"), "api_requests": ("requests_hourly", "fold_requests")}
+_FOLDS = {
+    "payments": {"payments_hourly": "fold_payments"},
+    "api_requests": {"requests_hourly": "fold_requests", "request_latency_hourly": "fold_latency"},
+    "audit_events": {"audit_hourly": "fold_audit"},
+}
+"""Relation → its hourly rollups and the statements that fold them; one relation's horizons move together."""
 
 
 async def fold(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
@@ -27,13 +32,15 @@ async def fold(engine: AsyncEngine, edition: Edition, settings: Settings) -> int
 
 
 async def _fold(engine: AsyncEngine, edition: Edition, relation: str, horizon: datetime) -> int:
-    rollup, statement = _FOLDS[relation]
+    folds = _FOLDS[relation]
     async with writing(engine) as connection:
         folded_until = (await connection.execute(text(query("fold_state")), {"relation": relation})).scalar_one()
         # A bucket with a pending change would be added without it, and never again.
-        until = min(horizon, rollups.floor_hour(await rollups.exact_until(connection, edition, rollup)))
+        exact = [await rollups.exact_until(connection, edition, rollup) for rollup in folds]
+        until = min(horizon, *map(rollups.floor_hour, exact))
         if until <= folded_until:
             return 0
-        await connection.execute(text(query(statement)), {"from_ts": folded_until, "to_ts": until})
+        for statement in folds.values():
+            await connection.execute(text(query(statement)), {"from_ts": folded_until, "to_ts": until})
         await connection.execute(text(query("move_fold")), {"relation": relation, "to_ts": until})
     return 1

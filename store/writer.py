@@ -25,7 +25,7 @@ from store import partitions
 from store.deadlines import Deadlines
 from store.engine import wrap_errors
 from store.errors import DatabaseConflict
-from store.facts import ApiRequest, AuditEvent, BalanceSample, Facts, Payment, Stored
+from store.facts import ApiRequest, AuditEvent, BalanceSample, Facts, Payment, QueueEvent, Stored
 from store.identity import derived_uuid7
 from store.named_sql import query
 from store.tables import metadata
@@ -39,6 +39,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
     "payments": Payment,
     "api_requests": ApiRequest,
     "audit_events": AuditEvent,
+    "queue_events": QueueEvent,
     "balance_samples": BalanceSample,
 }
 _STAGED = "tollwatch.staged"
@@ -130,7 +131,14 @@ async def _store_api_requests(connection: AsyncConnection, _staged: int) -> int:
 
 
 async def _store_audit_events(connection: AsyncConnection, _staged: int) -> int:
-    return int((await connection.execute(text(query("store_audit_events")))).one().stored)
+    stored = (await connection.execute(text(query("store_audit_events")))).one()
+    if stored.breakers:
+        await connection.execute(text(query("resolve_breakers")))
+    return int(stored.stored)
+
+
+async def _store_queue_events(connection: AsyncConnection, _staged: int) -> int:
+    return int((await connection.execute(text(query("store_queue_events")))).one().stored)
 
 
 async def _store_balance_samples(connection: AsyncConnection, _staged: int) -> int:
@@ -142,6 +150,7 @@ _STORE = {
     "payments": _store_payments,
     "api_requests": _store_api_requests,
     "audit_events": _store_audit_events,
+    "queue_events": _store_queue_events,
     "balance_samples": _store_balance_samples,
 }
 
@@ -150,6 +159,7 @@ _DRIVER_TYPES: dict[type, str] = {
     sqltypes.BigInteger: "int8",
     sqltypes.Integer: "int4",
     sqltypes.Boolean: "bool",
+    sqltypes.Double: "float8",
     sqltypes.Text: "text",
     sqltypes.Uuid: "uuid",
     sqltypes.LargeBinary: "bytea",

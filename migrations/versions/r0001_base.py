@@ -19,21 +19,24 @@ depends_on = None
 AS_IS = {"no_parameters": True}
 """Send a script as it is: several statements, and % is just a character."""
 FROZEN = Path(__file__).with_name("r0001")
-ROLLUPS = {"payments_hourly": "payments", "requests_hourly": "api_requests", "balances_hourly": "balance_samples"}
-VIEWS = (
-    "agents",
-    "assets",
-    "wallets",
-    "latest_balances",
-    "balance_samples",
-    "payments",
-    "api_requests",
-    "audit_events",
-    "breakers",
-    "payments_hourly",
-    "requests_hourly",
-    "balances_hourly",
+ROLLUPS = {
+    "payments": ("payments",),
+    "api_requests": ("requests", "request_latency"),
+    "balance_samples": ("balances",),
+    "audit_events": ("audit",),
+}
+"""Relation → its rollups; each is there by the hour, from the facts, and by the day (UTC), from the hours."""
+CORE_VIEWS = (
+    "breaker_intervals",
+    "open_payments",
+    "queue_state",
+    "session_usage",
+    "runway",
+    "spend_by_service",
+    "retry_health",
+    "audit_trail",
 )
+"""Views over everyone's rows, for the services; each has a barrier view of its name for readers."""
 
 
 def _run(name: str, **values: str) -> None:
@@ -43,25 +46,37 @@ def _run(name: str, **values: str) -> None:
     op.get_bind().exec_driver_sql(script, execution_options=AS_IS)
 
 
-def _rollup_select(rollup: str, edition: str, where: str) -> str:
+def _rollup_select(rollup: str, edition: str, within: str) -> str:
     script = (FROZEN / "rollups" / f"{rollup}.sql").read_text(encoding="utf-8")
     bucket = "tollwatch_internal.time_bucket" if edition == "plain" else "public.time_bucket"
-    return script.replace("{time_bucket}", bucket).replace("{where}", where)
+    return script.replace("{time_bucket}", bucket).replace("{range}", within)
 
 
 def _create_rollup(rollup: str, relation: str, edition: str) -> None:
     if edition == "community":
-        _run("continuous_aggregate.sql", rollup=rollup, select=_rollup_select(rollup, edition, ""))
+        _run("continuous_aggregate.sql", rollup=rollup, select=_rollup_select(rollup, edition, "true"))
         return
     state = "tollwatch_internal.rollup_state"
     watermark = f"(SELECT watermark FROM {state} WHERE relation = '{relation}')"  # noqa: S608
+    time = "ts"
+    if rollup.endswith("_daily"):
+        time = "bucket"
+        watermark = watermark.replace(
+            "watermark", "date_bin('1 day', watermark, '2000-01-03 00:00+00'::timestamptz)", 1
+        )
     _run(
         "own_rollup.sql",
         rollup=rollup,
-        relation=relation,
-        nothing=_rollup_select(rollup, edition, ""),
-        live=_rollup_select(rollup, edition, f"WHERE ts >= {watermark}"),
+        watermark=watermark,
+        nothing=_rollup_select(rollup, edition, "true"),
+        live=_rollup_select(rollup, edition, f"{time} >= {watermark}"),
     )
+
+
+def _rollups() -> list[tuple[str, str]]:
+    """(rollup, relation): hours before days."""
+    named = [(rollup, relation) for relation, rollups in ROLLUPS.items() for rollup in rollups]
+    return [(f"{rollup}_{width}", relation) for width in ("hourly", "daily") for rollup, relation in named]
 
 
 def upgrade() -> None:
@@ -74,10 +89,12 @@ def upgrade() -> None:
     _run("rows.sql", edition=edition)
     _run("partitions.sql" if edition == "plain" else "hypertables.sql")
     _run("columnstore.sql" if edition == "community" else "own_rollups.sql")
-    for rollup, relation in ROLLUPS.items():
+    for rollup, relation in _rollups():
         _create_rollup(rollup, relation, edition)
-    for view in VIEWS:
-        _run(f"views/{view}.sql")
+    for view in CORE_VIEWS:
+        _run(f"core_views/{view}.sql")
+    for view in sorted((FROZEN / "views").glob("*.sql")):
+        _run(f"views/{view.name}")
 
 
 def downgrade() -> None:
@@ -85,7 +102,8 @@ def downgrade() -> None:
     bind = op.get_bind()
     edition = bind.execute(text("SELECT edition FROM tollwatch.schema_info")).scalar_one()
     bind.exec_driver_sql("DROP SCHEMA tollwatch_read CASCADE")
-    for rollup in ROLLUPS:
+    bind.exec_driver_sql(f"DROP VIEW {', '.join('tollwatch.' + view for view in CORE_VIEWS)}")
+    for rollup, _ in reversed(_rollups()):
         bind.exec_driver_sql(f"DROP {'MATERIALIZED VIEW' if edition == 'community' else 'VIEW'} tollwatch.{rollup}")
     for table in reversed(_tables()):  # TimescaleDB drops a hypertable only by itself
         bind.exec_driver_sql(f"DROP TABLE tollwatch.{table}")

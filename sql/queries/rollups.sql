@@ -35,7 +35,7 @@ UPDATE tollwatch_internal.rollup_state SET watermark = :watermark WHERE relation
 
 -- name: own_exact_until
 -- The newest instant before which nothing is pending: the oldest dirty hour below the watermark, else now.
-SELECT coalesce(min(d.bucket), now())
+SELECT coalesce(date_bin(CAST(:width AS interval), min(d.bucket), '2000-01-03 00:00+00'::timestamptz), now())
 FROM tollwatch_internal.rollup_state s
 LEFT JOIN tollwatch_internal.rollup_dirty d ON d.relation = s.relation AND d.bucket < s.watermark
 WHERE s.relation = :relation
@@ -48,7 +48,7 @@ WITH aggregate AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id,
     _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark
   FROM _timescaledb_catalog.continuous_agg c
-  WHERE c.user_view_schema = 'tollwatch' AND c.user_view_name = :rollup
+  WHERE c.user_view_schema = 'tollwatch' AND c.user_view_name = ANY(CAST(:rollups AS text[]))
 ), pending AS (
   SELECT l.lowest_modified_value AS lowest
   FROM _timescaledb_catalog.continuous_aggs_hypertable_invalidation_log l
@@ -60,7 +60,7 @@ WITH aggregate AS (
   WHERE l.lowest_modified_value > -210866803200000000
 )
 SELECT coalesce(
-  public.time_bucket(INTERVAL '1 hour', _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending))), now())
+  public.time_bucket(CAST(:width AS interval), _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending))), now())
 
 -- name: refresh_continuous
 -- Refresh one continuous aggregate now (tests and backfill; its policy does so otherwise). Runs outside transactions.
@@ -82,13 +82,32 @@ SET payments = t.payments + excluded.payments, amount = t.amount + excluded.amou
 
 -- name: fold_requests
 -- Add buckets [from_ts, to_ts) to the request totals.
-INSERT INTO tollwatch.request_totals AS t (project_id, agent_id, service, outcome, requests, retries)
-SELECT project_id, agent_id, service, outcome, sum(requests), sum(retries)
+INSERT INTO tollwatch.request_totals AS t (project_id, agent_id, service, outcome, requests, retries, latency_ms_sum)
+SELECT project_id, agent_id, service, outcome, sum(requests), sum(retries), sum(latency_ms_sum)
 FROM tollwatch.requests_hourly
 WHERE bucket >= :from_ts AND bucket < :to_ts
 GROUP BY 1, 2, 3, 4
 ON CONFLICT (project_id, agent_id, service, outcome) DO UPDATE
-SET requests = t.requests + excluded.requests, retries = t.retries + excluded.retries
+SET requests = t.requests + excluded.requests, retries = t.retries + excluded.retries,
+  latency_ms_sum = t.latency_ms_sum + excluded.latency_ms_sum
+
+-- name: fold_latency
+-- Add buckets [from_ts, to_ts) to the latency totals.
+INSERT INTO tollwatch.latency_totals AS t (project_id, agent_id, service, latency_bucket, requests)
+SELECT project_id, agent_id, service, latency_bucket, sum(requests)
+FROM tollwatch.request_latency_hourly
+WHERE bucket >= :from_ts AND bucket < :to_ts
+GROUP BY 1, 2, 3, 4
+ON CONFLICT (project_id, agent_id, service, latency_bucket) DO UPDATE SET requests = t.requests + excluded.requests
+
+-- name: fold_audit
+-- Add buckets [from_ts, to_ts) to the audit totals.
+INSERT INTO tollwatch.audit_totals AS t (project_id, agent_id, event_type, severity, component, events)
+SELECT project_id, agent_id, event_type, severity, component, sum(events)
+FROM tollwatch.audit_hourly
+WHERE bucket >= :from_ts AND bucket < :to_ts
+GROUP BY 1, 2, 3, 4, 5
+ON CONFLICT (project_id, agent_id, event_type, severity, component) DO UPDATE SET events = t.events + excluded.events
 
 -- name: move_fold
 -- Buckets before folded_until are in the totals.

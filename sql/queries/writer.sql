@@ -24,6 +24,12 @@ CREATE TEMPORARY TABLE stage_audit_events ON COMMIT DELETE ROWS AS
 SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id, details::text
 FROM tollwatch.audit_events WITH NO DATA
 
+-- name: stage_queue_events
+-- Where a batch of queue events lands first.
+CREATE TEMPORARY TABLE stage_queue_events ON COMMIT DELETE ROWS AS
+SELECT project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason, asset_id, balance, freshness_s
+FROM tollwatch.queue_events WITH NO DATA
+
 -- name: stage_balance_samples
 -- Where a batch of balance samples lands first. crossing_id: the audit event's id, should this sample cross its threshold.
 CREATE TEMPORARY TABLE stage_balance_samples ON COMMIT DELETE ROWS AS
@@ -76,11 +82,14 @@ WITH staged AS (
   FROM judged
   ORDER BY project_id, ts, id
   ON CONFLICT DO NOTHING
-  RETURNING project_id, payment_id, agent_id, asset_id, amount, status, origin, ts,
+  RETURNING project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, request_id, signature,
     tollwatch.payment_rank(status, origin) AS rank, tollwatch.payment_bit(status) AS bit
 ), best AS (
-  SELECT DISTINCT ON (project_id, payment_id) *,
-    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts
+  SELECT DISTINCT ON (project_id, payment_id)
+    project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank,
+    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts,
+    first_value(request_id) OVER (payment ORDER BY request_id) AS request_id,
+    first_value(signature) OVER (payment ORDER BY signature) AS signature
   FROM stored
   WINDOW payment AS (PARTITION BY project_id, payment_id)
   ORDER BY project_id, payment_id, rank DESC, ts
@@ -88,6 +97,8 @@ WITH staged AS (
   UPDATE tollwatch.payment_heads h
   SET told = h.told | b.told,
     opened_ts = least(h.opened_ts, b.opened_ts),
+    request_id = coalesce(h.request_id, b.request_id),
+    signature = coalesce(h.signature, b.signature),
     (rank, status, origin, ts, agent_id, asset_id, amount) = (
       SELECT w.rank, w.status, w.origin, w.ts, w.agent_id, w.asset_id, w.amount
       FROM (VALUES (b.rank, b.status, b.origin, b.ts, b.agent_id, b.asset_id, b.amount),
@@ -122,7 +133,8 @@ ORDER BY project_id, ts, id
 ON CONFLICT DO NOTHING
 
 -- name: store_audit_events
--- Move staged audit events into the relation, and breaker transitions into their heads, by time. Returns stored.
+-- Move staged audit events into the relation, and breaker transitions into their heads, by time. Returns stored, and
+-- breakers: whether there are openings or closings among them.
 WITH stored AS (
   INSERT INTO tollwatch.audit_events (project_id, ts, id, origin, event_type, severity, agent_id, component, request_id,
     entity_type, entity_id, details)
@@ -146,6 +158,71 @@ WITH stored AS (
   SET state = excluded.state, ts = excluded.ts, event_id = excluded.event_id
   WHERE (excluded.ts, excluded.event_id) > (h.ts, h.event_id)
 )
+SELECT count(*) AS stored, coalesce(bool_or(event_type IN ('breaker_opened', 'breaker_closed')), false) AS breakers
+FROM stored
+
+-- name: resolve_breakers
+-- breaker_closed resolves the breaker_opened events before it, whichever arrives first. Looks a week around the staged
+-- ones. A closing that arrives late but happened earlier takes the resolution over; a person's stays.
+WITH touched AS (
+  SELECT project_id, agent_id, component, min(ts) AS first_ts, max(ts) AS last_ts
+  FROM pg_temp.stage_audit_events
+  WHERE event_type IN ('breaker_opened', 'breaker_closed')
+  GROUP BY 1, 2, 3
+), openings AS (
+  SELECT e.project_id, e.id, e.ts, closing.id AS closed_by, closing.ts AS closed_at
+  FROM touched t
+  JOIN tollwatch.audit_events e ON e.project_id = t.project_id AND e.agent_id = t.agent_id
+    AND e.component IS NOT DISTINCT FROM t.component AND e.event_type = 'breaker_opened'
+    AND e.ts BETWEEN t.first_ts - INTERVAL '7 days' AND t.last_ts
+  CROSS JOIN LATERAL (
+    SELECT c.id, c.ts FROM tollwatch.audit_events c
+    WHERE c.project_id = e.project_id AND c.agent_id = e.agent_id AND c.component IS NOT DISTINCT FROM e.component
+      AND c.event_type = 'breaker_closed' AND c.ts >= e.ts AND c.ts <= e.ts + INTERVAL '7 days'
+    ORDER BY c.ts, c.id
+    LIMIT 1
+  ) closing
+)
+INSERT INTO tollwatch.audit_resolutions AS r
+  (project_id, event_id, event_ts, resolved_by, resolved_at, note, automatic)
+SELECT project_id, id, ts, 'breaker_closed ' || closed_by, closed_at, NULL, true
+FROM openings
+ORDER BY project_id, id
+ON CONFLICT (project_id, event_id) DO UPDATE
+SET resolved_by = excluded.resolved_by, resolved_at = excluded.resolved_at
+WHERE r.automatic AND excluded.resolved_at < r.resolved_at
+
+-- name: store_queue_events
+-- Move staged queue events into the relation and their heads, by time; at one time, leaving the queue comes last.
+-- Returns stored.
+WITH stored AS (
+  INSERT INTO tollwatch.queue_events (project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason,
+    asset_id, balance, freshness_s)
+  SELECT project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason, asset_id, balance, freshness_s
+  FROM pg_temp.stage_queue_events
+  ORDER BY project_id, ts, id
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, agent_id, request_id, state, ts, priority_score, reason
+), latest AS (
+  SELECT DISTINCT ON (project_id, agent_id, request_id) project_id, agent_id, request_id, state, ts,
+    min(ts) FILTER (WHERE state = 'queued') OVER (PARTITION BY project_id, agent_id, request_id) AS queued_ts,
+    priority_score, reason
+  FROM stored
+  ORDER BY project_id, agent_id, request_id, ts DESC, state = 'queued'
+), moved AS (
+  INSERT INTO tollwatch.queue_heads AS h
+    (project_id, agent_id, request_id, state, ts, queued_ts, priority_score, reason)
+  SELECT * FROM latest
+  ON CONFLICT (project_id, agent_id, request_id) DO UPDATE
+  SET queued_ts = least(h.queued_ts, excluded.queued_ts),
+    (state, ts, priority_score, reason) = (
+      SELECT w.state, w.ts, w.priority_score, w.reason
+      FROM (VALUES (h.state, h.ts, h.priority_score, h.reason),
+                   (excluded.state, excluded.ts, excluded.priority_score, excluded.reason))
+        AS w (state, ts, priority_score, reason)
+      ORDER BY w.ts DESC, w.state = 'queued'
+      LIMIT 1)
+)
 SELECT count(*) AS stored FROM stored
 
 -- name: lock_balance_heads
@@ -161,7 +238,7 @@ ON CONFLICT (project_id, wallet_id, asset_id) DO UPDATE SET slot = h.slot WHERE 
 -- name: store_balance_samples
 -- Move staged samples into the relation and their heads (never to a lower slot), comparing each with the threshold in
 -- force: the wallet's own for that asset, else its agent's. A sample that is the first below its threshold leaves one
--- low_balance event. Returns stored.
+-- low_balance event. change: since the sample before it by slot. Returns stored.
 WITH staged AS (
   SELECT DISTINCT ON (s.project_id, s.wallet_id, s.asset_id, s.ts) s.*,
     coalesce(t.amount,
@@ -171,12 +248,20 @@ WITH staged AS (
   JOIN tollwatch.assets a ON a.id = s.asset_id
   LEFT JOIN tollwatch.wallet_thresholds t ON (t.wallet_id, t.asset_id) = (s.wallet_id, s.asset_id)
   ORDER BY s.project_id, s.wallet_id, s.asset_id, s.ts
+), advancing AS (
+  SELECT s.project_id, s.wallet_id, s.asset_id, s.ts, s.amount - coalesce(
+    lag(s.amount) OVER (PARTITION BY project_id, wallet_id, asset_id ORDER BY s.slot, s.ts),
+    CASE WHEN h.slot >= 0 THEN h.amount END) AS change
+  FROM staged s
+  JOIN tollwatch.balance_heads h USING (project_id, wallet_id, asset_id)
+  WHERE (s.slot, s.ts) > (h.slot, h.ts) OR h.slot < 0
 ), stored AS (
   INSERT INTO tollwatch.balance_samples (project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold,
-    status, reason, origin)
+    status, reason, change, origin)
   SELECT project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold,
-    coalesce(status, CASE WHEN amount < threshold THEN 'low' ELSE 'sufficient' END), reason, origin
+    coalesce(status, CASE WHEN amount < threshold THEN 'low' ELSE 'sufficient' END), reason, change, origin
   FROM staged
+  LEFT JOIN advancing USING (project_id, wallet_id, asset_id, ts)
   ORDER BY project_id, wallet_id, asset_id, ts
   ON CONFLICT DO NOTHING
   RETURNING project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, threshold, status, reason

@@ -4,6 +4,7 @@ SELECT
   project_id, agent_id, service, outcome,
   count(*) AS requests,
   count(*) FILTER (WHERE attempt > 1) AS retries,
+  count(*) FILTER (WHERE attempt > 1 AND outcome = 'ok') AS retry_successes,
   count(*) FILTER (WHERE paid) AS paid,
   coalesce(sum(latency_ms), 0) AS latency_ms_sum,
   min(latency_ms) AS latency_ms_min,
@@ -11,5 +12,5 @@ SELECT
   coalesce(sum(backoff_ms), 0) AS backoff_ms_sum,
   coalesce(sum(response_bytes), 0) AS response_bytes_sum
 FROM tollwatch.api_requests
-{where}
+WHERE {range}
 GROUP BY 1, 2, 3, 4, 5

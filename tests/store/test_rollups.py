@@ -248,11 +248,13 @@ async def test_a_detach_that_was_interrupted_is_finished(engine, kind, world, wr
     if kind is not Edition.PLAIN:
         return
     await writer.write(Facts(payments=[payment(world, at=moment(500 * 86400))]))
-    [(name, _)] = list(await rows(
+    [(name, _)] = list(
+        await rows(
             engine,
             "SELECT c.relname, 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
             "WHERE i.inhparent = 'tollwatch.payments'::regclass ORDER BY 1 LIMIT 1",
-        ))
+        )
+    )
     async with engine.begin() as connection:
         await connection.execute(text(f"ALTER TABLE tollwatch.payments DETACH PARTITION tollwatch_internal.{name}"))
     assert await retention.expire(engine, kind, settings) == 1
@@ -267,7 +269,7 @@ SELECT coalesce((SELECT sum(payments) FROM tollwatch.payment_totals), 0) + coale
 
 
 async def test_folding_moves_no_total(engine, kind, world, writer, settings, refresh):
-    old = [payment(world, at=moment(days * 86400)) for days in (3, 8.5, 10, 11)]
+    old = [payment(world, at=moment(days * 86400)) for days in (3, 10.5, 12, 13)]
     await writer.write(Facts(payments=old))
     await rollups.refresh_range(engine, kind, settings, moment(20 * 86400), datetime.now(UTC))
     for _ in range(3):

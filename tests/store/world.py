@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from store.facts import ApiRequest, AuditEvent, BalanceSample, Payment
+from store.facts import ApiRequest, AuditEvent, BalanceSample, Payment, QueueEvent
 from store.identity import to_milliseconds, uuid7
 from store.settings import SOLANA_MAINNET
 
@@ -105,6 +105,21 @@ def audit(world, event_type, *, at=None, agent=0, **more):
         "agent_id": world.agent_ids[agent],
     }
     return AuditEvent(**(values | more))
+
+
+def queued(world, *, at=None, agent=0, state="queued", **more):
+    at = at or moment()
+    values = {
+        "project_id": world.project_id,
+        "ts": at,
+        "id": uuid7(at),
+        "origin": "agent",
+        "agent_id": world.agent_ids[agent],
+        "request_id": uuid4(),
+        "state": state,
+        "reason": "funds",
+    }
+    return QueueEvent(**(values | more))
 
 
 def sample(world, amount, slot, *, at=None, agent=0, asset="USDC", **more):

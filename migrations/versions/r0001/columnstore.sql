@@ -7,3 +7,5 @@ ALTER TABLE tollwatch.payments SET (timescaledb.enable_columnstore,
   timescaledb.segmentby = 'project_id', timescaledb.orderby = 'ts DESC, id DESC');
 ALTER TABLE tollwatch.audit_events SET (timescaledb.enable_columnstore,
   timescaledb.segmentby = 'project_id', timescaledb.orderby = 'ts DESC, id DESC');
+ALTER TABLE tollwatch.queue_events SET (timescaledb.enable_columnstore,
+  timescaledb.segmentby = 'project_id', timescaledb.orderby = 'ts DESC, id DESC');

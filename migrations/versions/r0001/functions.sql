@@ -38,3 +38,18 @@ BEGIN
   END LOOP;
   RETURN digits;
 END $$;
+
+-- A quantile (0 to 1) of latency in milliseconds from rollup rows: latency_quantile(0.95, array_agg(latency_bucket),
+-- array_agg(requests)). Buckets are merged, and the value interpolated inside its bucket on the logarithmic scale.
+CREATE FUNCTION tollwatch_read.latency_quantile(quantile float8, buckets integer[], counts bigint[]) RETURNS float8
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT CASE WHEN bucket < 0 THEN 0 ELSE power(10, (bucket + (quantile * total - (upto - n)) / n) / 20) END
+  FROM (
+    SELECT bucket, n::float8 AS n, sum(n) OVER (ORDER BY bucket)::float8 AS upto, sum(n) OVER ()::float8 AS total
+    FROM (SELECT bucket, sum(n) AS n FROM unnest(buckets, counts) AS cell (bucket, n) GROUP BY bucket) merged
+  ) running
+  WHERE upto >= quantile * total
+  ORDER BY bucket
+  LIMIT 1;
+END;

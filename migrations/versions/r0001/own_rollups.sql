@@ -14,7 +14,7 @@ CREATE TABLE tollwatch_internal.rollup_state (
 COMMENT ON TABLE tollwatch_internal.rollup_state IS 'Buckets before the watermark are materialised; from it on they are aggregated when read.';
 INSERT INTO tollwatch_internal.rollup_state (relation, watermark)
 SELECT relation, date_trunc('hour', now(), 'UTC') - interval '1 hour'
-FROM unnest(ARRAY['balance_samples', 'payments', 'api_requests']) AS relation;
+FROM unnest(ARRAY['balance_samples', 'payments', 'api_requests', 'audit_events']) AS relation;
 
 CREATE FUNCTION tollwatch_internal.log_dirty() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog AS $$
@@ -29,4 +29,6 @@ FOR EACH STATEMENT EXECUTE FUNCTION tollwatch_internal.log_dirty();
 CREATE TRIGGER log_dirty AFTER INSERT ON tollwatch.payments REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION tollwatch_internal.log_dirty();
 CREATE TRIGGER log_dirty AFTER INSERT ON tollwatch.api_requests REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION tollwatch_internal.log_dirty();
+CREATE TRIGGER log_dirty AFTER INSERT ON tollwatch.audit_events REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION tollwatch_internal.log_dirty();

@@ -31,3 +31,4 @@ SELECT tollwatch_internal.ensure_partitions('balance_samples', '1 day', now() - 
 SELECT tollwatch_internal.ensure_partitions('api_requests', '1 day', now() - interval '10 days', now() + interval '14 days');
 SELECT tollwatch_internal.ensure_partitions('payments', '7 days', now() - interval '10 days', now() + interval '14 days');
 SELECT tollwatch_internal.ensure_partitions('audit_events', '7 days', now() - interval '10 days', now() + interval '14 days');
+SELECT tollwatch_internal.ensure_partitions('queue_events', '1 day', now() - interval '10 days', now() + interval '14 days');

@@ -13,4 +13,5 @@ FROM (VALUES
 ) AS known (network, mint, symbol, decimals, program);
 
 INSERT INTO tollwatch.totals_state (relation, folded_until)
-VALUES ('payments', '2000-01-01 00:00+00'), ('api_requests', '2000-01-01 00:00+00');
+VALUES ('payments', '2000-01-01 00:00+00'), ('api_requests', '2000-01-01 00:00+00'),
+  ('audit_events', '2000-01-01 00:00+00');

@@ -42,6 +42,8 @@ CREATE TABLE tollwatch.api_requests (
 
 COMMENT ON TABLE tollwatch.api_requests IS 'One row per attempt of a logical request.';
 
+CREATE INDEX api_requests_project_id_request_id_ts_idx ON tollwatch.api_requests (project_id, request_id, ts);
+
 CREATE TABLE tollwatch.audit_events (
     project_id INTEGER NOT NULL,
     ts TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -62,6 +64,8 @@ CREATE TABLE tollwatch.audit_events (
     CONSTRAINT audit_events_origin_check CHECK (origin IN ('agent', 'facilitator', 'chain', 'collector', 'import'))
 ) {partitioned};
 
+CREATE INDEX audit_events_breaker_idx ON tollwatch.audit_events (project_id, agent_id, component, ts) WHERE event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed');
+
 CREATE TABLE tollwatch.balance_samples (
     project_id INTEGER NOT NULL,
     wallet_id INTEGER NOT NULL,
@@ -74,6 +78,7 @@ CREATE TABLE tollwatch.balance_samples (
     threshold BIGINT,
     status TEXT COLLATE "C" NOT NULL,
     reason TEXT,
+    change BIGINT,
     origin TEXT COLLATE "C" NOT NULL,
     recorded_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT balance_samples_pkey PRIMARY KEY (project_id, wallet_id, asset_id, ts),
@@ -83,6 +88,8 @@ CREATE TABLE tollwatch.balance_samples (
     CONSTRAINT balance_samples_commitment_check CHECK (commitment IN ('processed', 'confirmed', 'finalized')),
     CONSTRAINT balance_samples_origin_check CHECK (origin IN ('agent', 'facilitator', 'chain', 'collector', 'import'))
 ) {partitioned};
+
+COMMENT ON TABLE tollwatch.balance_samples IS 'change: since the newest sample before it by slot; NULL for the first and for one that came late.';
 
 CREATE TABLE tollwatch.payments (
     project_id INTEGER NOT NULL,
@@ -124,6 +131,8 @@ CREATE TABLE tollwatch.payments (
 
 COMMENT ON TABLE tollwatch.payments IS 'One row per transition of a payment; is_duplicate rows add to no sum.';
 
+CREATE INDEX payments_session_idx ON tollwatch.payments (project_id, session_id, ts) WHERE session_id IS NOT NULL;
+
 CREATE TABLE tollwatch.projects (
     id INTEGER GENERATED ALWAYS AS IDENTITY,
     name TEXT COLLATE "C" NOT NULL,
@@ -133,6 +142,29 @@ CREATE TABLE tollwatch.projects (
     CONSTRAINT projects_pkey PRIMARY KEY (id),
     CONSTRAINT projects_name_key UNIQUE (name)
 );
+
+CREATE TABLE tollwatch.queue_events (
+    project_id INTEGER NOT NULL,
+    ts TIMESTAMP WITH TIME ZONE NOT NULL,
+    id UUID NOT NULL,
+    agent_id INTEGER NOT NULL,
+    request_id UUID NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    priority_score DOUBLE PRECISION,
+    reason TEXT COLLATE "C",
+    asset_id INTEGER,
+    balance BIGINT,
+    freshness_s BIGINT,
+    origin TEXT COLLATE "C" NOT NULL,
+    recorded_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    CONSTRAINT queue_events_pkey PRIMARY KEY (project_id, ts, id),
+    CONSTRAINT queue_events_ts_finite_check CHECK (isfinite(ts)),
+    CONSTRAINT queue_events_state_check CHECK (state IN ('queued', 'processed', 'dropped')),
+    CONSTRAINT queue_events_reason_check CHECK (reason IN ('funds', 'breaker', 'rpc')),
+    CONSTRAINT queue_events_origin_check CHECK (origin IN ('agent', 'facilitator', 'chain', 'collector', 'import'))
+) {partitioned};
+
+COMMENT ON TABLE tollwatch.queue_events IS 'A request that an agent put off: balance and freshness at the decision.';
 
 CREATE TABLE tollwatch.schema_info (
     one_row BOOLEAN DEFAULT true NOT NULL CONSTRAINT schema_info_one_row_check CHECK (one_row),
@@ -219,6 +251,33 @@ CREATE TABLE tollwatch.assets (
 
 COMMENT ON TABLE tollwatch.assets IS 'project_id NULL: known to everyone. Unregistered ones were named by an event; their symbol is the mint.';
 
+CREATE TABLE tollwatch.audit_resolutions (
+    project_id INTEGER NOT NULL,
+    event_id UUID NOT NULL,
+    event_ts TIMESTAMP WITH TIME ZONE NOT NULL,
+    resolved_by TEXT NOT NULL,
+    resolved_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    note TEXT,
+    automatic BOOLEAN NOT NULL,
+    CONSTRAINT audit_resolutions_pkey PRIMARY KEY (project_id, event_id),
+    CONSTRAINT audit_resolutions_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
+);
+
+COMMENT ON TABLE tollwatch.audit_resolutions IS 'Who dealt with an audit event, and when. breaker_closed resolves breaker_opened (automatic).';
+
+CREATE TABLE tollwatch.audit_totals (
+    project_id INTEGER NOT NULL,
+    agent_id INTEGER NOT NULL,
+    event_type TEXT COLLATE "C" NOT NULL,
+    severity TEXT COLLATE "C" NOT NULL,
+    component TEXT COLLATE "C" NOT NULL,
+    events BIGINT NOT NULL,
+    CONSTRAINT audit_totals_pkey PRIMARY KEY (project_id, agent_id, event_type, severity, component),
+    CONSTRAINT audit_totals_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
+);
+
+COMMENT ON TABLE tollwatch.audit_totals IS 'agent_id 0: an event of no agent.';
+
 CREATE TABLE tollwatch.balance_heads (
     project_id INTEGER NOT NULL,
     wallet_id INTEGER NOT NULL,
@@ -249,6 +308,16 @@ CREATE TABLE tollwatch.breaker_heads (
     CONSTRAINT breaker_heads_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
 );
 
+CREATE TABLE tollwatch.latency_totals (
+    project_id INTEGER NOT NULL,
+    agent_id INTEGER NOT NULL,
+    service TEXT COLLATE "C" NOT NULL,
+    latency_bucket INTEGER NOT NULL,
+    requests BIGINT NOT NULL,
+    CONSTRAINT latency_totals_pkey PRIMARY KEY (project_id, agent_id, service, latency_bucket),
+    CONSTRAINT latency_totals_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
+);
+
 CREATE TABLE tollwatch.payment_heads (
     project_id INTEGER NOT NULL,
     payment_id UUID NOT NULL,
@@ -261,11 +330,15 @@ CREATE TABLE tollwatch.payment_heads (
     origin TEXT COLLATE "C" NOT NULL,
     ts TIMESTAMP WITH TIME ZONE NOT NULL,
     opened_ts TIMESTAMP WITH TIME ZONE NOT NULL,
+    request_id UUID,
+    signature BYTEA,
     CONSTRAINT payment_heads_pkey PRIMARY KEY (project_id, payment_id),
     CONSTRAINT payment_heads_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
 );
 
 COMMENT ON TABLE tollwatch.payment_heads IS 'Present state of a payment: its highest-ranking transition. told: bit set of the statuses counted.';
+
+CREATE INDEX payment_heads_open_idx ON tollwatch.payment_heads (project_id, opened_ts) WHERE rank < 100;
 
 CREATE TABLE tollwatch.payment_settlements (
     project_id INTEGER NOT NULL,
@@ -301,6 +374,24 @@ CREATE TABLE tollwatch.project_roles (
 
 COMMENT ON TABLE tollwatch.project_roles IS 'Which project a database login may see: barrier views compare session_user with it.';
 
+CREATE TABLE tollwatch.queue_heads (
+    project_id INTEGER NOT NULL,
+    agent_id INTEGER NOT NULL,
+    request_id UUID NOT NULL,
+    state TEXT COLLATE "C" NOT NULL,
+    ts TIMESTAMP WITH TIME ZONE NOT NULL,
+    queued_ts TIMESTAMP WITH TIME ZONE,
+    priority_score DOUBLE PRECISION,
+    reason TEXT COLLATE "C",
+    CONSTRAINT queue_heads_pkey PRIMARY KEY (project_id, agent_id, request_id),
+    CONSTRAINT queue_heads_state_check CHECK (state IN ('queued', 'processed', 'dropped')),
+    CONSTRAINT queue_heads_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
+);
+
+COMMENT ON TABLE tollwatch.queue_heads IS 'Present state of a request that was put off: by time; at one time processed or dropped comes last.';
+
+CREATE INDEX queue_heads_waiting_idx ON tollwatch.queue_heads (project_id, agent_id) WHERE state = 'queued';
+
 CREATE TABLE tollwatch.request_totals (
     project_id INTEGER NOT NULL,
     agent_id INTEGER NOT NULL,
@@ -308,6 +399,7 @@ CREATE TABLE tollwatch.request_totals (
     outcome TEXT COLLATE "C" NOT NULL,
     requests BIGINT NOT NULL,
     retries BIGINT NOT NULL,
+    latency_ms_sum NUMERIC(78, 0) NOT NULL,
     CONSTRAINT request_totals_pkey PRIMARY KEY (project_id, agent_id, service, outcome),
     CONSTRAINT request_totals_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id)
 );
@@ -333,6 +425,34 @@ COMMENT ON TABLE tollwatch.wallets IS 'Unregistered ones were named by an event:
 
 CREATE INDEX wallets_agent_id_idx ON tollwatch.wallets (agent_id);
 
+CREATE TABLE tollwatch.wallet_sessions (
+    project_id INTEGER NOT NULL,
+    id UUID NOT NULL,
+    agent_id INTEGER NOT NULL,
+    wallet_id INTEGER NOT NULL,
+    token_hash BYTEA NOT NULL,
+    scope JSONB DEFAULT '{}' NOT NULL,
+    tx_used INTEGER DEFAULT 0 NOT NULL,
+    status TEXT COLLATE "C" NOT NULL,
+    delegated_at TIMESTAMP WITH TIME ZONE,
+    expires_at TIMESTAMP WITH TIME ZONE,
+    revoked_at TIMESTAMP WITH TIME ZONE,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    archived_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT wallet_sessions_pkey PRIMARY KEY (project_id, id),
+    CONSTRAINT wallet_sessions_project_id_token_hash_key UNIQUE (project_id, token_hash),
+    CONSTRAINT wallet_sessions_status_check CHECK (status IN ('active', 'expired', 'revoked')),
+    CONSTRAINT wallet_sessions_tx_used_not_negative_check CHECK (tx_used >= 0),
+    CONSTRAINT wallet_sessions_project_id_fkey FOREIGN KEY(project_id) REFERENCES tollwatch.projects (id),
+    CONSTRAINT wallet_sessions_agent_id_fkey FOREIGN KEY(agent_id) REFERENCES tollwatch.agents (id),
+    CONSTRAINT wallet_sessions_wallet_id_fkey FOREIGN KEY(wallet_id) REFERENCES tollwatch.wallets (id)
+);
+
+COMMENT ON TABLE tollwatch.wallet_sessions IS 'What an agent may spend from a wallet: scope {permissions, tx_limit, duration_s}. No token is stored.';
+
+CREATE INDEX wallet_sessions_agent_id_idx ON tollwatch.wallet_sessions (agent_id);
+
 CREATE TABLE tollwatch.wallet_thresholds (
     wallet_id INTEGER NOT NULL,
     asset_id INTEGER NOT NULL,
@@ -342,4 +462,3 @@ CREATE TABLE tollwatch.wallet_thresholds (
     CONSTRAINT wallet_thresholds_wallet_id_fkey FOREIGN KEY(wallet_id) REFERENCES tollwatch.wallets (id),
     CONSTRAINT wallet_thresholds_asset_id_fkey FOREIGN KEY(asset_id) REFERENCES tollwatch.assets (id)
 );
-

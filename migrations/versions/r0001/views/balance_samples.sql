@@ -1,7 +1,7 @@
 -- Every balance reading. Always bound ts.
 CREATE VIEW tollwatch_read.balance_samples WITH (security_barrier) AS
 SELECT b.ts, g.name AS agent, w.network, w.address_text AS wallet, s.symbol AS asset, b.amount,
-  b.amount / 10::numeric ^ coalesce(s.decimals, 0) AS tokens, b.slot, b.commitment, b.threshold, b.status, b.reason,
+  b.amount / 10::numeric ^ coalesce(s.decimals, 0) AS tokens, b.slot, b.commitment, b.threshold, b.status, b.reason, b.change,
   b.origin, b.recorded_at
 FROM tollwatch.balance_samples b
 JOIN tollwatch.agents g ON g.id = b.agent_id
