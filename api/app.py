@@ -1,0 +1,82 @@
+"""The application: what it holds open, and which routes it has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from api import problems
+from api.dependencies import AppState
+from api.exporter import router as exporter_router
+from api.health import router as health_router
+from api.ingest import router as ingest_router
+from api.metrics import IngestMetrics
+from api.reads import router as reads_router
+from api.registry import router as registry_router
+from api.schemas import router as schemas_router
+from store import startup
+from store.aged_cache import Clock, utc_now
+from store.deadlines import Deadlines
+from store.directory import Directory
+from store.engine import create_engine
+from store.errors import SettingsError
+from store.keys import Keys
+from store.settings import Settings
+from store.writer import FactWriter
+
+
+def create_app(settings: Settings, deadlines: Deadlines, *, clock: Clock = utc_now) -> FastAPI:
+    """The application. Nothing is open until its lifespan begins, which raises StartRefused and DatabaseError."""
+    app = FastAPI(
+        title="Tollwatch (sandbox)" if settings.sandbox else "Tollwatch",
+        version=version("tollwatch-server"),
+        description="The flight recorder for agents that pay for APIs with x402 on Solana.",
+        lifespan=_lifespan(settings, deadlines, clock),
+    )
+    problems.install(app)
+    for router in (ingest_router, registry_router, reads_router, exporter_router, schemas_router, health_router):
+        app.include_router(router)
+    return app
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings, deadlines, clock) as state:
+            app.state.tollwatch = state
+            yield
+
+    return lifespan
+
+
+@asynccontextmanager
+async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> AsyncIterator[AppState]:
+    """The state of one process: everything that has to be closed is opened here."""
+    if settings.database_url is None:
+        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
+    engine = create_engine(settings.database_url, deadlines, pool_size=settings.pool_size)
+    keys = Keys(engine, deadlines, clock)
+    registry = CollectorRegistry()
+    try:
+        yield AppState(
+            settings=settings,
+            deadlines=deadlines,
+            engine=engine,
+            edition=await startup.check(engine, settings),
+            directory=Directory(engine, settings, clock),
+            keys=keys,
+            writer=FactWriter(engine, deadlines),
+            registry=registry,
+            ingest_metrics=IngestMetrics(registry),
+            clock=clock,
+        )
+    finally:
+        await keys.close()
+        await engine.dispose()

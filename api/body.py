@@ -1,0 +1,186 @@
+"""The body of an ingest request: read within bounds, decompressed within bounds, split into events.
+
+Whatever is wrong with the body as a whole is a Problem (400, 408, 413, 415 or 422) and nothing was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+from fastapi import Request
+
+from api.problems import Problem
+from store.settings import Settings
+
+JSON = "application/json"
+NDJSON = ("application/x-ndjson", "application/ndjson")
+BODY_S = 30.0
+"""Seconds that a client may take to send a body; a slower one holds memory for nothing."""
+MAX_COMMAS = 1_000_000
+"""A body of `1,1,1,…` splits into values that take twenty times its size; 10,000 full events have a fifth of these."""
+
+MAX_GZIP_MEMBERS = 100
+"""Each costs a decompressor, and an empty one has 20 bytes."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_ACCEPTED = f"send {JSON} (an array) or {NDJSON[0]} (one event per line), as it is or with Content-Encoding: gzip"
+_split_array = msgspec.json.Decoder(list[msgspec.Raw])
+# An escape; group 1 is half of a surrogate pair, which no text can hold.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+
+RawEvent = msgspec.Raw | bytes
+
+
+async def read_events(request: Request, settings: Settings) -> list[RawEvent]:
+    """The events of the body, each still encoded, in order. Empty lines of NDJSON count for nothing."""
+    media_type = _media_type(request)
+    gzipped = _is_gzipped(request)
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await _collect(request, gzipped, settings.max_body)
+    except TimeoutError as exc:
+        raise Problem(408, "slow_body", f"the body took more than {BODY_S:.0f} s", {"Connection": "close"}) from exc
+    if not body:
+        raise Problem(400, "empty_body", "the body is empty; an empty array is []")
+    return _split(body, media_type, settings.max_batch)
+
+
+def _media_type(request: Request) -> str:
+    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    media_type = media_type.strip()
+    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", parameters)
+    if media_type not in (JSON, *NDJSON) or (charset and charset[1] not in ("utf-8", "utf8", "us-ascii")):
+        raise Problem(415, "unsupported_media_type", _ACCEPTED, {"Accept-Post": ", ".join((JSON, *NDJSON))})
+    return media_type
+
+
+def _is_gzipped(request: Request) -> bool:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise Problem(415, "unsupported_encoding", _ACCEPTED, {"Accept-Encoding": "gzip, identity"})
+    return encoding in ("gzip", "x-gzip")
+
+
+async def _collect(request: Request, gzipped: bool, limit: int) -> bytes:  # noqa: FBT001
+    """The decoded body. Never holds more than `limit` bytes of it and one chunk."""
+    body = bytearray()
+    gunzip = Gunzip(limit)
+    received = 0
+    chunks = request.stream()
+    async for chunk in chunks:
+        received += len(chunk)
+        body += gunzip.feed(chunk) if gzipped and received <= limit else chunk
+        if max(received, len(body)) > limit:
+            await _drain(chunks, limit)
+            raise _too_large(limit)
+    if gzipped:
+        gunzip.finish()
+    return bytes(body)
+
+
+async def _drain(chunks: AsyncIterator[bytes], limit: int) -> None:
+    """Read on for a while and keep nothing: a client hears the answer only if it is not cut off while it sends."""
+    async for chunk in chunks:
+        limit -= len(chunk)
+        if limit < 0:
+            return
+
+
+class Gunzip:
+    """Decompresses gzip as it comes, also of several members, and stops at the first byte beyond the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._member = zlib.decompressobj(_GZIP)
+        self._members = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What this chunk decompresses to, or one byte more than the limit. Problem 400: no gzip."""
+        output = bytearray()
+        while chunk and len(output) <= self._left:
+            if self._member.eof or not self._members:
+                self._begin_member()
+            try:
+                output += self._member.decompress(chunk, self._left - len(output) + 1)
+            except zlib.error as exc:
+                raise _not_gzip() from exc
+            chunk = self._member.unused_data or self._member.unconsumed_tail
+        self._left -= len(output)
+        return bytes(output)
+
+    def finish(self) -> None:
+        """Problem 400: the last member is cut off."""
+        if self._members and not self._member.eof:
+            raise _not_gzip()
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > MAX_GZIP_MEMBERS:
+            raise _not_gzip()
+        self._member = zlib.decompressobj(_GZIP)
+
+
+def _split(body: bytes, media_type: str, max_batch: int) -> list[RawEvent]:
+    if media_type in NDJSON:
+        return _bounded_list(_lines(body), max_batch)
+    if body.count(b",") > MAX_COMMAS:
+        raise Problem(413, "too_many_events", f"the body has more than {MAX_COMMAS} values; send fewer at a time")
+    return _bounded_list(_elements(body), max_batch)
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start)
+        end = len(body) if end < 0 else end
+        line = body[start:end].strip(b" \t\r")
+        if line:
+            yield line
+        start = end + 1
+
+
+def _bounded_list(events: Iterator[bytes] | list[msgspec.Raw], max_batch: int) -> list[RawEvent]:
+    kept: list[RawEvent] = []
+    for event in events:
+        if len(kept) == max_batch:
+            raise Problem(413, "too_many_events", f"the body has more than {max_batch} events; send fewer at a time")
+        kept.append(event)
+    return kept
+
+
+def _elements(body: bytes) -> list[msgspec.Raw]:
+    try:
+        return _split_array.decode(body)
+    except msgspec.ValidationError as exc:
+        raise Problem(422, "not_an_array", f"the body must be an array of events; {_ACCEPTED}") from exc
+    except RecursionError as exc:
+        raise Problem(400, "nested_too_deeply", "the body is nested too deeply") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        disarmed = _disarm(body)
+        if disarmed != body:
+            return _elements(disarmed)
+        raise Problem(400, "not_json", f"the body is not JSON: {str(exc)[:100]}") from exc
+
+
+def _disarm(body: bytes) -> bytes:
+    """Make halves of surrogate pairs NUL characters: the decoder fails on the former, which would sink the batch; an
+    event is refused for either."""
+    return _ESCAPE.sub(lambda found: b"\\u0000" if found[1] else found[0], body)
+
+
+def _too_large(limit: int) -> Problem:
+    # The rest of the body is not read, so the connection cannot be used again.
+    return Problem(
+        413,
+        "body_too_large",
+        f"the body is larger than {limit} bytes, as sent or decompressed",
+        {"Connection": "close"},
+    )
+
+
+def _not_gzip() -> Problem:
+    return Problem(400, "not_gzip", "the body is not complete, valid gzip of few members, as Content-Encoding says")

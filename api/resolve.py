@@ -1,0 +1,246 @@
+"""Checked events of one batch → facts: what they name is looked up once per batch and kind.
+
+Whatever needs no look-up is checked before the first one, so that an event which is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from api.decode import read_amount, read_json, read_time
+from api.dependencies import Caller
+from api.events import AnyEvent, ApiRequest, Audit, Balance, Event, Payment
+from api.rejections import Code, Rejected, shown
+from store import facts
+from store.addresses import address_to_bytes, signature_to_bytes
+from store.directory import Address, Agent, AssetName, Directory, mint_of
+from store.errors import InvalidValue
+from store.facts import Facts
+from store.redact import redact_text
+
+BREATH = 500
+"""Events handled between two looks at the event loop, so that a large batch does not hold up everyone else."""
+
+_SCOPES = {"agent": "ingest", "facilitator": "ingest:facilitator"}
+
+
+@dataclass(kw_only=True)
+class Candidate:
+    """An event on its way to a fact. `fields`: the fact's, ids of wallet and asset last; `refused` ends the way."""
+
+    index: int
+    event: AnyEvent
+    ts: datetime
+    fields: dict[str, Any] = field(default_factory=dict)
+    wallet: Address | None = None
+    asset: AssetName | None = None
+    refused: Rejected | None = None
+
+
+async def make_facts(candidates: list[Candidate], caller: Caller, directory: Directory) -> Facts:
+    """The facts of a batch. Events that cannot become one have their reason in `refused`. Raises DatabaseError."""
+    project_id = caller.project_id
+    names = {candidate.event.agent for candidate in candidates if candidate.event.agent is not None}
+    agents = await directory.agents(project_id, names)
+    going = await _each(candidates, lambda one: _check(one, caller, agents))
+    assets = await directory.assets(project_id, {one.asset for one in going if one.asset is not None})
+    going = await _each(going, lambda one: _add_asset(one, assets))
+    wallets = await directory.wallets(project_id, {one.wallet for one in going if one.wallet is not None})
+    going = await _each(going, lambda one: _add_wallet(one, wallets))
+    made = Facts()
+    for candidate in going:
+        relation, fact = _FACTS[type(candidate.event)]
+        getattr(made, relation).append(fact(**candidate.fields))
+    return made
+
+
+async def _each(candidates: list[Candidate], step: Callable[[Candidate], None]) -> list[Candidate]:
+    """Take every event one step further; those that got there."""
+    for count, candidate in enumerate(candidates, 1):
+        if count % BREATH == 0:
+            await asyncio.sleep(0)
+        try:
+            step(candidate)
+        except Rejected as exc:
+            candidate.refused = exc
+    return [candidate for candidate in candidates if candidate.refused is None]
+
+
+def _check(candidate: Candidate, caller: Caller, agents: Mapping[str, Agent]) -> None:
+    """Everything but the ids of wallet and asset."""
+    event = candidate.event
+    if _SCOPES[event.origin] not in caller.scopes:
+        raise Rejected(Code.FORBIDDEN_ORIGIN, f"origin {event.origin} needs the scope {_SCOPES[event.origin]}")
+    fields = candidate.fields
+    fields.update(project_id=caller.project_id, ts=candidate.ts, origin=event.origin)
+    if event.agent is None:
+        assert isinstance(event, Audit)
+        fields.update(_audit_fields(event))
+        return
+    agent = agents.get(event.agent)
+    if agent is None:
+        raise Rejected(
+            Code.UNKNOWN_AGENT, f"no agent {shown(event.agent)} is registered; PUT /v1/agents/{{name}}, then send again"
+        )
+    fields["agent_id"] = agent.id
+    network = event.network or agent.network
+    match event:
+        case Payment():
+            fields.update(_payment_fields(event, network))
+        case ApiRequest():
+            fields.update(_request_fields(event, agent))
+        case Balance():
+            fields.update(_balance_fields(event))
+        case Audit():
+            fields.update(_audit_fields(event))
+    if not isinstance(event, Audit) and event.wallet is not None:
+        candidate.wallet = (network, _address("wallet", network, event.wallet))
+    if isinstance(event, Payment | Balance):
+        candidate.asset = (network, event.asset)
+
+
+def _payment_fields(event: Payment, network: str) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "payment_id": event.payment_id,
+        "request_id": event.request_id,
+        "x402_payment_id": _clean(event.x402_payment_id),
+        "session_id": event.session,
+        "status": event.status,
+        "amount": read_amount(event.amount),
+        "pay_to": None if event.pay_to is None else _address("pay_to", network, event.pay_to),
+        "service": redact_text(event.service),
+        "resource": _clean(event.resource),
+        "facilitator": _clean(event.facilitator),
+        "signature": None if event.signature is None else _signature(network, event.signature),
+        "slot": event.slot,
+        "commitment": event.commitment,
+        "confirmations": event.confirmations,
+        "fee_lamports": event.fee_lamports,
+        "retry_count": event.retry_count or 0,
+        "backoff_ms": event.backoff_ms or 0,
+        "error_type": event.error_type,
+        "failure_reason": _clean(event.failure_reason),
+        "facilitator_response": read_json("facilitator_response", event.facilitator_response),
+        "metadata": read_json("metadata", event.metadata),
+    }
+
+
+def _request_fields(event: ApiRequest, agent: Agent) -> dict[str, Any]:
+    attempt = event.attempt or 1
+    max_retries = agent.max_retries if event.max_retries is None else event.max_retries
+    if attempt > max_retries + 1:
+        raise Rejected(Code.INVALID_FIELD, f"attempt {attempt} is more than max_retries + 1, {max_retries + 1}")
+    return {
+        "id": event.id,
+        "request_id": event.request_id,
+        "attempt": attempt,
+        "max_retries": max_retries,
+        "session_id": event.session,
+        "service": redact_text(event.service),
+        "endpoint_type": _clean(event.endpoint_type),
+        "resource": _clean(event.resource),
+        "method": _clean(event.method),
+        "response_status": event.response_status,
+        "x402_version": event.x402_version,
+        "payment_required": read_json("payment_required", event.payment_required),
+        "payment_id": event.payment_id,
+        "paid": bool(event.paid),
+        "latency_ms": event.latency_ms,
+        "backoff_ms": event.backoff_ms or 0,
+        "component": _clean(event.component),
+        "breaker_state": event.breaker_state,
+        "outcome": event.outcome,
+        "error_type": event.error_type,
+        "failure_reason": _clean(event.failure_reason),
+        "request_digest": _digest(event.request_digest),
+        "response_digest": _digest(event.response_digest),
+        "response_bytes": event.response_bytes,
+        "data_as_of": None if event.data_as_of is None else read_time("data_as_of", event.data_as_of),
+    }
+
+
+def _audit_fields(event: Audit) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "event_type": event.event_type,
+        "severity": event.severity or "info",
+        "component": _clean(event.component),
+        "request_id": event.request_id,
+        "entity_type": _clean(event.entity_type),
+        "entity_id": _clean(event.entity_id),
+        "details": read_json("details", event.details),
+    }
+
+
+def _balance_fields(event: Balance) -> dict[str, Any]:
+    return {
+        "amount": read_amount(event.amount),
+        "slot": event.slot,
+        "commitment": event.commitment or "confirmed",
+        "status": event.status,
+        "reason": _clean(event.reason),
+    }
+
+
+def _add_asset(candidate: Candidate, assets: Mapping[AssetName, int]) -> None:
+    name = candidate.asset
+    if name is None:
+        return
+    if name not in assets and mint_of(name) is None:
+        raise Rejected(
+            Code.UNKNOWN_ASSET,
+            f"asset {shown(name[1])} is neither a symbol known on {name[0]} nor a mint; send the mint's address",
+        )
+    if name not in assets:
+        raise _too_many("asset")
+    candidate.fields["asset_id"] = assets[name]
+
+
+def _add_wallet(candidate: Candidate, wallets: Mapping[Address, int]) -> None:
+    if candidate.wallet is None:
+        return
+    if candidate.wallet not in wallets:
+        raise _too_many("wallet")
+    candidate.fields["wallet_id"] = wallets[candidate.wallet]
+
+
+_FACTS: Mapping[type[Event], tuple[str, Callable[..., object]]] = {
+    Payment: ("payments", facts.Payment),
+    ApiRequest: ("api_requests", facts.ApiRequest),
+    Audit: ("audit_events", facts.AuditEvent),
+    Balance: ("balance_samples", facts.BalanceSample),
+}
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else redact_text(text)
+
+
+def _digest(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
+
+
+def _address(member: str, network: str, text: str) -> bytes:
+    try:
+        return address_to_bytes(network, text)
+    except InvalidValue as exc:
+        raise Rejected(Code.INVALID_ADDRESS, f"{member}: {exc}") from exc
+
+
+def _signature(network: str, text: str) -> bytes:
+    try:
+        return signature_to_bytes(network, text)
+    except InvalidValue as exc:
+        raise Rejected(Code.INVALID_ADDRESS, f"signature: {exc}") from exc
+
+
+def _too_many(member: str) -> Rejected:
+    return Rejected(
+        Code.TOO_MANY_UNREGISTERED,
+        f"{member}: the project has named too many that nobody registered; register it, then send again",
+    )

@@ -1,0 +1,100 @@
+"""The server process: one socket, uvicorn around the application, and a stop that lets the work in hand end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from api.app import create_app
+from store.deadlines import Deadlines
+from store.errors import StartRefused
+from store.logs import event
+from store.settings import Settings
+
+MAX_CONNECTIONS = 1_000
+"""More are answered 503 at once: each may hold a body in memory."""
+MAX_HEADERS = 64 * 1024
+"""Bytes of one request's line and headers."""
+KEEP_ALIVE_S = 15
+BACKLOG = 512
+
+LISTENING = "api_listening"
+STOPPED = "api_stopped"
+
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, deadlines: Deadlines) -> None:
+    """Serve until SIGTERM or SIGINT, then end what is in hand, within deadlines.shutdown.
+
+    Raises StartRefused (port, schema, edition, sandbox), SettingsError and DatabaseError.
+    """
+    app = create_app(settings, deadlines)
+    with _bound(settings.host, settings.port) as listener:
+        # Here and not in uvicorn, which would log why it cannot start and return.
+        async with app.router.lifespan_context(app):
+            event(_log, logging.INFO, LISTENING, host=settings.host, port=listener.getsockname()[1])
+            await _Server(_config(app, deadlines)).serve(sockets=[listener])
+        event(_log, logging.INFO, STOPPED)
+
+
+def _config(app: object, deadlines: Deadlines) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        lifespan="off",
+        # h11 and not the faster httptools: it bounds the headers.
+        http="h11",
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEADERS,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(deadlines.shutdown)),
+        backlog=BACKLOG,
+        workers=1,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, except that a signal which stopped it is done with: it does not kill the process afterwards."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGTERM and SIGINT while serving."""
+        loop = asyncio.get_running_loop()
+        installed = []
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            # Not in a thread that is not the main one, and not on Windows, where Ctrl-C raises KeyboardInterrupt.
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(signum, self.handle_exit, signum, None)
+                installed.append(signum)
+        try:
+            yield
+        finally:
+            for signum in installed:
+                loop.remove_signal_handler(signum)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartRefused: the port is taken, or the address is not ours."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise StartRefused(
+                f"port {port} is in use; stop what uses it, or set TOLLWATCH_PORT to another one"
+            ) from exc
+        raise StartRefused(
+            f"cannot listen on {host}:{port} ({exc.strerror or exc}); check TOLLWATCH_HOST and TOLLWATCH_PORT"
+        ) from exc
