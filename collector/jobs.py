@@ -16,8 +16,6 @@ from store.settings import Settings
 GROUP = "maintenance"
 HOUR = timedelta(hours=1)
 FOLD_INTERVAL = timedelta(minutes=5)
-STATEMENTS_PER_RUN = 4
-"""A run is cut off after the time of so many slow statements; the next one goes on where it was."""
 
 Maintenance = Callable[[AsyncEngine, Edition, Settings], Awaitable[int]]
 
@@ -34,7 +32,7 @@ def maintenance(engine: AsyncEngine, edition: Edition, settings: Settings, deadl
         Job(
             name=name,
             interval=interval,
-            deadline=deadlines.job_statement * STATEMENTS_PER_RUN,
+            deadline=deadlines.job_run,
             call=_bind(work, engine, edition, settings),
             group=GROUP,
         )

@@ -22,6 +22,8 @@ class Deadlines:
     """One statement of an ingest transaction."""
     job_statement: float = 120.0
     """One statement of a maintenance job: rollup refresh, retention."""
+    job_run: float = 480.0
+    """One run of a maintenance job, all its statements."""
     lock: float = 4.0
     """Any lock wait (`lock_timeout`)."""
     migration_statement: float = 5.0

@@ -29,7 +29,7 @@ def unix_milliseconds(moment: datetime) -> int:
 
 
 def time_of(event_id: UUID) -> datetime | None:
-    """The time inside a UUIDv7; None for other versions."""
+    """The time inside a UUIDv7; None for other versions. OverflowError: a time after the year 9999."""
     if event_id.version != 7:
         return None
     return EPOCH + _MILLISECOND * (event_id.int >> 80)

@@ -60,10 +60,8 @@ def stack(database_url, tmp_path):
         until(lambda: status_of(f"{base}/readyz") == 200, 60, "the API is ready")
         yield base, f"http://127.0.0.1:{chain}"
     finally:
-        for process in started:
-            process.popen.terminate()
-        for process in started:
-            assert process.stop() == 0, process.text()[-2000:]
+        codes = [process.stop() for process in started]
+        assert codes == [0, 0, 0], [process.text()[-1000:] for process in started]
 
 
 def chain_transfers(rpc, wallet, seller):
