@@ -51,10 +51,6 @@ SELECT set_config(:name, :value, true)
 -- One setting, until the end of the session.
 SELECT set_config(:name, :value, false)
 
--- name: ping
--- Is anybody there?
-SELECT 1
-
 -- name: project_exists
 -- Whether a project of that name exists.
 SELECT EXISTS (SELECT FROM tollwatch.projects WHERE name = :name)

@@ -45,10 +45,10 @@ class Homes:
         self._folders.append(folder)
         return folder
 
-    def server(self, home: Path | None = None, **settings: str) -> PostgresServer:
+    def server(self, home: Path | None = None, *, bin_dir: Path | None = None, **settings: str) -> PostgresServer:
         server = PostgresServer(
             home or self.folder() / "home",
-            bin_dir=bundled_bin_dir(),
+            bin_dir=bin_dir or bundled_bin_dir(),
             deadlines=Deadlines(embedded_stop=10),
             settings=FAST | settings,
         )
@@ -378,11 +378,14 @@ def test_without_useradd_the_error_says_what_to_do(homes: Homes, monkeypatch: py
 @needs_root
 def test_an_ordinary_user_runs_it_as_himself_and_root_after_him(homes: Homes) -> None:
     """In a fork: another interpreter may not be readable for that user."""
-    uid = pwd.getpwnam("nobody").pw_uid
+    nobody = pwd.getpwnam("nobody")
+    uid = nobody.pw_uid
     home = homes.folder() / "home"
     home.mkdir()
     os.chown(home, uid, uid)
-    server = homes.server(home)
+    # The checkout may be root's alone.
+    readable = embedded_place._usable_binaries(bundled_bin_dir(), embedded_place._account(nobody))
+    server = homes.server(home, bin_dir=readable)
 
     def ordinary_life() -> None:
         os.setgroups([])
