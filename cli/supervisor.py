@@ -133,7 +133,7 @@ async def stop_process(process: Process, *, grace: float) -> None:
     """SIGTERM, `grace` seconds, then SIGKILL to the child and whatever it started."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-    # Not asyncio.timeout: before Python 3.11.3 it does not end a wait in a task that was cancelled already, as ours was.
+    # Not asyncio.timeout: before Python 3.11.3 it ends no wait in a task that was cancelled already, as ours was.
     ended = asyncio.ensure_future(process.wait())
     if not (await asyncio.wait({ended}, timeout=grace))[0]:
         with contextlib.suppress(ProcessLookupError):
