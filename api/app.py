@@ -17,7 +17,9 @@ from api.ingest import router as ingest_router
 from api.metrics import IngestMetrics
 from api.reads import router as reads_router
 from api.registry import router as registry_router
+from api.resolutions import router as resolutions_router
 from api.schemas import router as schemas_router
+from api.sessions import router as sessions_router
 from store import startup
 from store.aged_cache import Clock, utc_now
 from store.deadlines import Deadlines
@@ -38,11 +40,21 @@ def create_app(settings: Settings, deadlines: Deadlines, *, clock: Clock = utc_n
         lifespan=_lifespan(settings, deadlines, clock),
     )
     problems.install(app)
-    for router in (ingest_router, registry_router, reads_router, exporter_router, schemas_router, health_router):
+    for router in _ROUTERS:
         app.include_router(router)
     return app
 
 
+_ROUTERS = (
+    ingest_router,
+    registry_router,
+    sessions_router,
+    resolutions_router,
+    reads_router,
+    exporter_router,
+    schemas_router,
+    health_router,
+)
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Protocol
 
 import msgspec
+import zstandard
 from fastapi import Request
 
 from api.problems import Problem
@@ -23,11 +25,17 @@ BODY_S = 30.0
 MAX_COMMAS = 1_000_000
 """A body of `1,1,1,…` splits into values that take twenty times its size; 10,000 full events have a fifth of these."""
 
-MAX_GZIP_MEMBERS = 100
-"""Each costs a decompressor, and an empty one has 20 bytes."""
+MAX_MEMBERS = 100
+"""Members of gzip, frames of zstd: each costs a decompressor, and an empty one has 20 bytes."""
 
 _GZIP = 16 + zlib.MAX_WBITS
-_ACCEPTED = f"send {JSON} (an array) or {NDJSON[0]} (one event per line), as it is or with Content-Encoding: gzip"
+# RFC 9659: over HTTP a window has at most 8 MiB.
+_ZSTD_WINDOW = 8 * 1024**2
+# Bytes of zstd at a time. A block of four bytes becomes at most 128 KiB, so these become at most 4 MiB.
+_ZSTD_SLICE = 128
+_ACCEPTED = (
+    f"send {JSON} (an array) or {NDJSON[0]} (one event per line), as it is or with Content-Encoding: gzip or zstd"
+)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw])
 # An escape; group 1 is half of a surrogate pair, which no text can hold.
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
@@ -38,10 +46,10 @@ RawEvent = msgspec.Raw | bytes
 async def read_events(request: Request, settings: Settings) -> list[RawEvent]:
     """The events of the body, each still encoded, in order. Empty lines of NDJSON count for nothing."""
     media_type = _media_type(request)
-    gzipped = _is_gzipped(request)
+    coding = _coding(request)
     try:
         async with asyncio.timeout(BODY_S):
-            body = await _collect(request, gzipped, settings.max_body)
+            body = await _collect(request, coding, settings.max_body)
     except TimeoutError as exc:
         raise Problem(408, "slow_body", f"the body took more than {BODY_S:.0f} s", {"Connection": "close"}) from exc
     if not body:
@@ -58,27 +66,31 @@ def _media_type(request: Request) -> str:
     return media_type
 
 
-def _is_gzipped(request: Request) -> bool:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise Problem(415, "unsupported_encoding", _ACCEPTED, {"Accept-Encoding": "gzip, identity"})
-    return encoding in ("gzip", "x-gzip")
+def _coding(request: Request) -> str | None:
+    """The key of _CODINGS; None: the body is sent as it is."""
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    coding = "gzip" if coding == "x-gzip" else coding
+    if coding in ("", "identity"):
+        return None
+    if coding not in _CODINGS:
+        raise Problem(415, "unsupported_encoding", _ACCEPTED, {"Accept-Encoding": ", ".join((*_CODINGS, "identity"))})
+    return coding
 
 
-async def _collect(request: Request, gzipped: bool, limit: int) -> bytes:  # noqa: FBT001
-    """The decoded body. Never holds more than `limit` bytes of it and one chunk."""
+async def _collect(request: Request, coding: str | None, limit: int) -> bytes:
+    """The decoded body. Never holds more than `limit` bytes of it and what one chunk decompresses to at once."""
     body = bytearray()
-    gunzip = Gunzip(limit)
+    decompressor = Decompressor(coding, limit) if coding else None
     received = 0
     chunks = request.stream()
     async for chunk in chunks:
         received += len(chunk)
-        body += gunzip.feed(chunk) if gzipped and received <= limit else chunk
+        body += decompressor.feed(chunk) if decompressor and received <= limit else chunk
         if max(received, len(body)) > limit:
             await _drain(chunks, limit)
             raise _too_large(limit)
-    if gzipped:
-        gunzip.finish()
+    if decompressor:
+        decompressor.finish()
     return bytes(body)
 
 
@@ -90,38 +102,89 @@ async def _drain(chunks: AsyncIterator[bytes], limit: int) -> None:
             return
 
 
-class Gunzip:
-    """Decompresses gzip as it comes, also of several members, and stops at the first byte beyond the limit."""
+class Member(Protocol):
+    """A member of gzip or a frame of zstd, as zlib reads one."""
 
-    def __init__(self, limit: int) -> None:
+    @property
+    def eof(self) -> bool:
+        """Whether its end was read."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was given and comes after its end."""
+        ...
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        """What was given and is still to be read."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """What `data` decompresses to; reads no further once it has `max_length` bytes. Raises its coding's error."""
+        ...
+
+
+class ZstdFrame:
+    """A Member: zstandard has no bound on what it puts out, so it is fed by slices."""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        self.eof = False
+        self.unused_data = self.unconsumed_tail = b""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """As zlib does, except that it may be up to 4 MiB beyond `max_length`. Raises ZstdError."""
+        output = bytearray()
+        fed = 0
+        while fed < len(data) and len(output) < max_length and not self._frame.eof:
+            output += self._frame.decompress(data[fed : fed + _ZSTD_SLICE])
+            fed += _ZSTD_SLICE
+        self.eof = self._frame.eof
+        if self.eof:
+            self.unused_data, self.unconsumed_tail = self._frame.unused_data + data[fed:], b""
+        else:
+            self.unconsumed_tail = data[fed:]
+        return bytes(output)
+
+
+_CODINGS: dict[str, Callable[[], Member]] = {"gzip": lambda: zlib.decompressobj(_GZIP), "zstd": ZstdFrame}
+_ERRORS = (zlib.error, zstandard.ZstdError)
+
+
+class Decompressor:
+    """Decompresses gzip or zstd as it comes, also of several members, and stops soon after the limit."""
+
+    def __init__(self, coding: str, limit: int) -> None:
+        self._coding = coding
         self._left = limit
-        self._member = zlib.decompressobj(_GZIP)
+        self._member: Member | None = None
         self._members = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """What this chunk decompresses to, or one byte more than the limit. Problem 400: no gzip."""
+        """What this chunk decompresses to, or more than the limit. Problem 400: it is not what it says."""
         output = bytearray()
         while chunk and len(output) <= self._left:
-            if self._member.eof or not self._members:
-                self._begin_member()
+            if self._member is None or self._member.eof:
+                self._member = self._next_member()
             try:
                 output += self._member.decompress(chunk, self._left - len(output) + 1)
-            except zlib.error as exc:
-                raise _not_gzip() from exc
+            except _ERRORS as exc:
+                raise _not_valid(self._coding) from exc
             chunk = self._member.unused_data or self._member.unconsumed_tail
         self._left -= len(output)
         return bytes(output)
 
     def finish(self) -> None:
         """Problem 400: the last member is cut off."""
-        if self._members and not self._member.eof:
-            raise _not_gzip()
+        if self._member is not None and not self._member.eof:
+            raise _not_valid(self._coding)
 
-    def _begin_member(self) -> None:
+    def _next_member(self) -> Member:
         self._members += 1
-        if self._members > MAX_GZIP_MEMBERS:
-            raise _not_gzip()
-        self._member = zlib.decompressobj(_GZIP)
+        if self._members > MAX_MEMBERS:
+            raise _not_valid(self._coding)
+        return _CODINGS[self._coding]()
 
 
 def _split(body: bytes, media_type: str, max_batch: int) -> list[RawEvent]:
@@ -182,5 +245,7 @@ def _too_large(limit: int) -> Problem:
     )
 
 
-def _not_gzip() -> Problem:
-    return Problem(400, "not_gzip", "the body is not complete, valid gzip of few members, as Content-Encoding says")
+def _not_valid(coding: str) -> Problem:
+    return Problem(
+        400, f"not_{coding}", f"the body is not complete, valid {coding} of few members, as Content-Encoding says"
+    )

@@ -15,9 +15,9 @@ from uuid import UUID
 import msgspec
 
 from api.body import RawEvent
-from api.events import EVENT_TYPES, MAX_JSON_BYTES, MAX_JSON_DEPTH, AnyEvent
+from api.events import AMOUNTS, EVENT_TYPES, MAX_JSON_BYTES, MAX_JSON_DEPTH, AnyEvent
 from api.rejections import MAX_ECHO, Code, Rejected, shown
-from api.times import parse_time
+from api.times import parse_time, time_text
 from store.errors import InvalidValue
 from store.facts import MAX_AMOUNT
 from store.identity import time_of
@@ -39,7 +39,7 @@ _events = msgspec.json.Decoder(AnyEvent)
 _untyped = msgspec.json.Decoder(float_hook=str)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CODES = {"type": Code.UNKNOWN_TYPE, "id": Code.INVALID_ID, "ts": Code.INVALID_TIME, "data_as_of": Code.INVALID_TIME}
-_AMOUNT_FORM = f"amount must be an integer of atomic units, 0 to {MAX_AMOUNT}, or a string of its digits"
+_AMOUNT_FORM = f"must be an integer of atomic units, 0 to {MAX_AMOUNT}, or a string of its digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +88,16 @@ def event_time(event_id: UUID, ts: str | None, window: Window) -> datetime:
         raise Rejected(Code.MISSING_TS, "id is no UUIDv7, so the event needs ts; better, make the id a UUIDv7")
     if given is not None and given != moment:
         raise Rejected(
-            Code.ID_TIME_MISMATCH, f"ts is not the time in id, {_text(moment)}; leave ts out, or make them agree"
+            Code.ID_TIME_MISMATCH, f"ts is not the time in id, {time_text(moment)}; leave ts out, or make them agree"
         )
     if moment < window.oldest:
         raise Rejected(
-            Code.TOO_LATE, f"{_text(moment)} is more than {window.late_window} ago; the event may already be stored"
+            Code.TOO_LATE, f"{time_text(moment)} is more than {window.late_window} ago; the event may already be stored"
         )
     if moment > window.newest:
         raise Rejected(
-            Code.IN_FUTURE, f"{_text(moment)} is more than {window.clock_skew} ahead of us; check the sender's clock"
+            Code.IN_FUTURE,
+            f"{time_text(moment)} is more than {window.clock_skew} ahead of us; check the sender's clock",
         )
     return moment
 
@@ -109,14 +110,14 @@ def read_time(field: str, text: str) -> datetime:
         raise Rejected(Code.INVALID_TIME, f"{field}: {exc}") from exc
 
 
-def read_amount(amount: int | str) -> int:
+def read_amount(field: str, amount: int | str) -> int:
     """Atomic units: never through a float, no sign, no exponent, no leading zeros. Raises Rejected."""
     if isinstance(amount, str):
         if not _AMOUNT.fullmatch(amount):
-            raise Rejected(Code.INVALID_AMOUNT, f"{_AMOUNT_FORM}, not {shown(amount)}")
+            raise Rejected(Code.INVALID_AMOUNT, f"{field} {_AMOUNT_FORM}, not {shown(amount)}")
         amount = int(amount)
     if not 0 <= amount <= MAX_AMOUNT:
-        raise Rejected(Code.INVALID_AMOUNT, _AMOUNT_FORM)
+        raise Rejected(Code.INVALID_AMOUNT, f"{field} {_AMOUNT_FORM}")
     return amount
 
 
@@ -172,8 +173,8 @@ def _as_rejected(message: str) -> Rejected:
     if place is None or not place[1]:
         return Rejected(Code.MALFORMED, f"an event is a JSON object: {message[:MAX_ECHO]}")
     field, what = place[1], message[: place.start()]
-    if field == "amount":
-        return Rejected(Code.INVALID_AMOUNT, _AMOUNT_FORM)
+    if field in AMOUNTS:
+        return Rejected(Code.INVALID_AMOUNT, f"{field} {_AMOUNT_FORM}")
     if field == "type":
         return Rejected(Code.UNKNOWN_TYPE, f"type must be one of {', '.join(EVENT_TYPES)}")
     return Rejected(_CODES.get(field, Code.INVALID_FIELD), f"{field}: {what[:MAX_ECHO]}; see /v1/schemas")
@@ -210,7 +211,3 @@ def _holds_nul(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_holds_nul, value))
     return isinstance(value, str) and "\0" in value
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,6 +21,8 @@ from store.tables import (
     ERROR_TYPES,
     OUTCOMES,
     PAYMENT_STATUSES,
+    QUEUE_REASONS,
+    QUEUE_STATES,
     SEVERITIES,
 )
 
@@ -55,6 +57,8 @@ AMOUNT_FORMS = [
     {"type": "string", "pattern": "^(0|[1-9][0-9]{0,18})$"},
 ]
 """JSON Schema of an Amount; msgspec has none for a union of texts of a form."""
+AMOUNTS = ("amount", "balance")
+"""The members that are one."""
 Digest = Annotated[str, Meta(pattern=rf"^[0-9a-fA-F]{{64}}{_END}", description="SHA-256, 64 hexadecimal digits.")]
 Small = Annotated[int, Meta(ge=0, le=_INT2)]
 Medium = Annotated[int, Meta(ge=0, le=_INT4)]
@@ -84,6 +88,8 @@ if TYPE_CHECKING:
     BreakerState: TypeAlias = str
     Severity: TypeAlias = str
     BalanceStatus: TypeAlias = str
+    QueueState: TypeAlias = str
+    QueueReason: TypeAlias = str
 else:
     PaymentStatus = Literal[PAYMENT_STATUSES]
     Outcome = Literal[OUTCOMES]
@@ -92,6 +98,8 @@ else:
     BreakerState = Literal[BREAKER_STATES]
     Severity = Literal[SEVERITIES]
     BalanceStatus = Literal[BALANCE_STATUSES]
+    QueueState = Literal[QUEUE_STATES]
+    QueueReason = Literal[QUEUE_REASONS]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", gc=False):
@@ -188,6 +196,21 @@ class Audit(Event, frozen=True, kw_only=True, tag="audit"):
     details: Json = msgspec.field(default_factory=msgspec.Raw)
 
 
+class Queue(Event, frozen=True, kw_only=True, tag="queue"):
+    """A request that an agent put off, took up again or gave up, and what it knew when it decided."""
+
+    agent: Annotated[Name, Meta(description="Name of a registered agent.")]
+    request_id: Annotated[UUID, Meta(description="The logical request that waits, or waited.")]
+    state: Annotated[QueueState, Meta(description="What became of it.")]
+    priority_score: Annotated[float | None, Meta(description="What it is worth to the agent; higher goes first.")] = (
+        None
+    )
+    reason: Annotated[QueueReason | None, Meta(description="What it waits for, or was given up for.")] = None
+    asset: Annotated[Asset | None, Meta(description="What balance is of: a symbol, or the address of a mint.")] = None
+    balance: Annotated[Amount | None, Meta(description="What the wallet had, in atomic units like amount.")] = None
+    freshness_s: Annotated[Large | None, Meta(description="Age of what it is based on, in seconds.")] = None
+
+
 class Balance(Event, frozen=True, kw_only=True, tag="balance"):
     """One balance that an agent read. One per wallet, asset and millisecond is kept."""
 
@@ -201,10 +224,11 @@ class Balance(Event, frozen=True, kw_only=True, tag="balance"):
     reason: Annotated[Reason | None, Meta(description="Why the balance is what it is.")] = None
 
 
-AnyEvent = Payment | ApiRequest | Audit | Balance
+AnyEvent = Payment | ApiRequest | Audit | Queue | Balance
 EVENT_TYPES: dict[str, type[Event]] = {
     "payment": Payment,
     "api_request": ApiRequest,
     "audit": Audit,
+    "queue": Queue,
     "balance": Balance,
 }

@@ -80,7 +80,13 @@ def _rejection(index: int, raw: RawEvent, why: Rejected) -> Rejection:
     return Rejection(index=index, id=peek(raw)[0], code=why.code.value, message=why.message)
 
 
-_TYPES = {"payments": "payment", "api_requests": "api_request", "audit_events": "audit", "balance_samples": "balance"}
+_TYPES = {
+    "payments": "payment",
+    "api_requests": "api_request",
+    "audit_events": "audit",
+    "queue_events": "queue",
+    "balance_samples": "balance",
+}
 assert set(_TYPES.values()) == set(EVENT_TYPES)
 
 

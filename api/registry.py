@@ -22,7 +22,7 @@ _INT_DIGITS, _FRACTION_DIGITS = 20, 18  # numeric(38, 18)
 _json = msgspec.json.Decoder(float_hook=Decimal)
 
 
-class _ExactRequest(Request):
+class _BoundedRequest(Request):
     """Reads a bounded body, and JSON numbers with a fraction as decimals: money never passes through a float."""
 
     _read: bytes | None = None
@@ -43,18 +43,20 @@ class _ExactRequest(Request):
         return _json.decode(await self.body())
 
 
-class _ExactRoute(APIRoute):
+class BoundedRoute(APIRoute):
+    """A route that reads its body so."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, given our kind of request."""
         handle = super().get_route_handler()
 
-        async def exactly(request: Request) -> Response:
-            return await handle(_ExactRequest(request.scope, request.receive))
+        async def bounded(request: Request) -> Response:
+            return await handle(_BoundedRequest(request.scope, request.receive))
 
-        return exactly
+        return bounded
 
 
-router = APIRouter(tags=["registration"], route_class=_ExactRoute)
+router = APIRouter(tags=["registration"], route_class=BoundedRoute)
 Registrar = Annotated[Caller, Depends(authorize("ingest", "admin"))]
 
 
@@ -108,11 +110,13 @@ AgentName = Annotated[
 ]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A body of JSON: no member that is not here, no value of another type."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class Endpoint(_Body):
+class Endpoint(Body):
     """A paid API that the agent uses."""
 
     name: Annotated[Text, Field(min_length=1, max_length=100)]
@@ -120,7 +124,7 @@ class Endpoint(_Body):
     priority: Annotated[int, Field(ge=0, le=1000, description="Lower comes first.")] = 0
 
 
-class PriorityRules(_Body):
+class PriorityRules(Body):
     """How the agent orders its queue."""
 
     funds_threshold: Annotated[Atomic | None, Field(description="Atomic units below which it saves.")] = None
@@ -129,7 +133,7 @@ class PriorityRules(_Body):
     ] = None
 
 
-class AgentBody(_Body):
+class AgentBody(Body):
     """What is to be registered; whatever is left out gets its default."""
 
     name: Annotated[str | None, Field(description="The name in the path again.")] = None
@@ -159,7 +163,7 @@ class AgentAnswer(BaseModel):
     active: bool
 
 
-class WalletBody(_Body):
+class WalletBody(Body):
     """What is to be registered; thresholds that are left out are forgotten."""
 
     network: Annotated[Network | None, Field(description="CAIP-2; default: the agent's.")] = None

@@ -36,7 +36,7 @@ class Code(StrEnum):
     IN_FUTURE = "in_future"
     """Further ahead than TOLLWATCH_CLOCK_SKEW; accepted once its time has come."""
     INVALID_AMOUNT = "invalid_amount"
-    """`amount` is not an integer of atomic units from 0 to 2^63 − 1."""
+    """`amount` or `balance` is not an integer of atomic units from 0 to 2^63 − 1."""
     UNKNOWN_AGENT = "unknown_agent"
     """No agent of that name is registered; accepted once it is."""
     INVALID_ADDRESS = "invalid_address"

@@ -13,7 +13,7 @@ from typing import Any
 
 from api.decode import read_amount, read_json, read_time
 from api.dependencies import Caller
-from api.events import AnyEvent, ApiRequest, Audit, Balance, Event, Payment
+from api.events import AnyEvent, ApiRequest, Audit, Balance, Event, Payment, Queue
 from api.rejections import Code, Rejected, shown
 from store import facts
 from store.addresses import address_to_bytes, signature_to_bytes
@@ -88,19 +88,26 @@ def _check(candidate: Candidate, caller: Caller, agents: Mapping[str, Agent]) ->
         )
     fields["agent_id"] = agent.id
     network = event.network or agent.network
+    fields.update(_own_fields(event, network, agent))
+    if isinstance(event, Payment | ApiRequest | Balance) and event.wallet is not None:
+        candidate.wallet = (network, _address("wallet", network, event.wallet))
+    if isinstance(event, Payment | Queue | Balance) and event.asset is not None:
+        candidate.asset = (network, event.asset)
+
+
+def _own_fields(event: AnyEvent, network: str, agent: Agent) -> dict[str, Any]:
+    """What is special to the event's type."""
     match event:
         case Payment():
-            fields.update(_payment_fields(event, network))
+            return _payment_fields(event, network)
         case ApiRequest():
-            fields.update(_request_fields(event, agent))
+            return _request_fields(event, agent)
+        case Queue():
+            return _queue_fields(event)
         case Balance():
-            fields.update(_balance_fields(event))
+            return _balance_fields(event)
         case Audit():
-            fields.update(_audit_fields(event))
-    if not isinstance(event, Audit) and event.wallet is not None:
-        candidate.wallet = (network, _address("wallet", network, event.wallet))
-    if isinstance(event, Payment | Balance):
-        candidate.asset = (network, event.asset)
+            return _audit_fields(event)
 
 
 def _payment_fields(event: Payment, network: str) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def _payment_fields(event: Payment, network: str) -> dict[str, Any]:
         "x402_payment_id": _clean(event.x402_payment_id),
         "session_id": event.session,
         "status": event.status,
-        "amount": read_amount(event.amount),
+        "amount": read_amount("amount", event.amount),
         "pay_to": None if event.pay_to is None else _address("pay_to", network, event.pay_to),
         "service": redact_text(event.service),
         "resource": _clean(event.resource),
@@ -177,9 +184,21 @@ def _audit_fields(event: Audit) -> dict[str, Any]:
     }
 
 
+def _queue_fields(event: Queue) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "request_id": event.request_id,
+        "state": event.state,
+        "priority_score": event.priority_score,
+        "reason": event.reason,
+        "balance": None if event.balance is None else read_amount("balance", event.balance),
+        "freshness_s": event.freshness_s,
+    }
+
+
 def _balance_fields(event: Balance) -> dict[str, Any]:
     return {
-        "amount": read_amount(event.amount),
+        "amount": read_amount("amount", event.amount),
         "slot": event.slot,
         "commitment": event.commitment or "confirmed",
         "status": event.status,
@@ -213,6 +232,7 @@ _FACTS: Mapping[type[Event], tuple[str, Callable[..., object]]] = {
     Payment: ("payments", facts.Payment),
     ApiRequest: ("api_requests", facts.ApiRequest),
     Audit: ("audit_events", facts.AuditEvent),
+    Queue: ("queue_events", facts.QueueEvent),
     Balance: ("balance_samples", facts.BalanceSample),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Response
 
-from api.events import AMOUNT_FORMS, EVENT_TYPES
+from api.events import AMOUNT_FORMS, AMOUNTS, EVENT_TYPES
 from api.examples import EVENTS
 from api.problems import documented
 from store.errors import NotFound
@@ -26,8 +26,9 @@ def event_schema(event_type: str) -> dict[str, Any]:
     (_, found) = msgspec.json.schema_components([event])
     schema = found[event.__name__]
     members = schema["properties"]
-    if "amount" in members:
-        members["amount"]["anyOf"] = AMOUNT_FORMS
+    for name in AMOUNTS:
+        if name in members:
+            members[name]["anyOf"] = AMOUNT_FORMS if name in schema["required"] else [*AMOUNT_FORMS, {"type": "null"}]
     members["type"]["description"] = "What kind of event it is."
     for name, member in members.items():
         _describe(name, member)

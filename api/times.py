@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Annotated, overload
+
+from pydantic import BeforeValidator, WithJsonSchema
 
 from store.errors import InvalidValue
 from store.identity import to_milliseconds
@@ -22,3 +25,29 @@ def parse_time(text: str) -> datetime:
         return to_milliseconds(datetime.fromisoformat(f"{day}T{clock}.{fraction or '0':0<6}{offset.upper()}"))
     except (ValueError, OverflowError) as exc:
         raise InvalidValue(f"{text[:40]!r} does not exist on the calendar; send {FORM}") from exc
+
+
+@overload
+def time_text(moment: datetime) -> str: ...
+@overload
+def time_text(moment: None) -> None: ...
+def time_text(moment: datetime | None) -> str | None:
+    """An aware UTC time as it is written in answers: 2026-11-20T12:00:00.000Z."""
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, {FORM}")  # noqa: TRY004 (pydantic wants ValueError)
+    try:
+        return parse_time(value)
+    except InvalidValue as exc:
+        raise ValueError(str(exc)) from exc
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-20T12:00:00.000Z"]}),
+]
+"""A time in a JSON body."""

@@ -61,10 +61,10 @@ async def put_agent(engine: AsyncEngine, project_id: int, entry: AgentEntry) -> 
         "max_agents": MAX_AGENTS,
     }
     async with writing(engine) as connection:
-        row = (await connection.execute(text(query("put_agent")), values)).one()
-    if not row.there:
-        raise InvalidValue(f"the project has {MAX_AGENTS} agents already; use another project")
-    return bool(row.created)
+        created = (await connection.execute(text(query("put_agent")), values)).scalar_one_or_none()
+        if created is None and not (await connection.execute(text(query("agent_exists")), values)).scalar_one():
+            raise InvalidValue(f"the project has {MAX_AGENTS} agents already; use another project")
+    return bool(created)
 
 
 async def put_wallet(

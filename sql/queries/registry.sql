@@ -1,31 +1,30 @@
 -- Registration: agents and wallets, idempotent.
 
 -- name: put_agent
--- Make an agent, or make it what is asked for (an archived one comes back). Returns created, and there: false when the
--- project has no room for one more.
-WITH put AS (
-  INSERT INTO tollwatch.agents AS a (project_id, name, autonomy_phase, network, api_endpoints, priority_rules, max_retries,
-    low_balance_threshold, breaker_timeout_s, active)
-  SELECT :project_id, :name, :autonomy_phase, :network, CAST(:api_endpoints AS jsonb), CAST(:priority_rules AS jsonb),
-    :max_retries, CAST(:low_balance_threshold AS numeric), :breaker_timeout_s, :active
-  WHERE EXISTS (SELECT FROM tollwatch.agents WHERE project_id = :project_id AND name = :name)
-    OR (SELECT count(*) FROM tollwatch.agents WHERE project_id = :project_id) < :max_agents
-  ON CONFLICT (project_id, name) DO UPDATE SET
-    autonomy_phase = excluded.autonomy_phase, network = excluded.network, api_endpoints = excluded.api_endpoints,
-    priority_rules = excluded.priority_rules, max_retries = excluded.max_retries,
-    low_balance_threshold = excluded.low_balance_threshold, breaker_timeout_s = excluded.breaker_timeout_s,
-    active = excluded.active, archived_at = NULL, updated_at = now()
-  WHERE a.archived_at IS NOT NULL
-    OR (a.autonomy_phase, a.network, a.api_endpoints, a.priority_rules, a.max_retries, a.low_balance_threshold,
-        a.breaker_timeout_s, a.active)
-      IS DISTINCT FROM
-       (excluded.autonomy_phase, excluded.network, excluded.api_endpoints, excluded.priority_rules, excluded.max_retries,
-        excluded.low_balance_threshold, excluded.breaker_timeout_s, excluded.active)
-  RETURNING xmax = 0 AS created
-)
-SELECT coalesce((SELECT created FROM put), false) AS created,
-  EXISTS (SELECT FROM put)
-    OR EXISTS (SELECT FROM tollwatch.agents WHERE project_id = :project_id AND name = :name) AS there
+-- Make an agent, or make it what is asked for (an archived one comes back). Returns created; no row: it is so already, or
+-- the project has no room for one more.
+INSERT INTO tollwatch.agents AS a (project_id, name, autonomy_phase, network, api_endpoints, priority_rules, max_retries,
+  low_balance_threshold, breaker_timeout_s, active)
+SELECT :project_id, :name, :autonomy_phase, :network, CAST(:api_endpoints AS jsonb), CAST(:priority_rules AS jsonb),
+  :max_retries, CAST(:low_balance_threshold AS numeric), :breaker_timeout_s, :active
+WHERE EXISTS (SELECT FROM tollwatch.agents WHERE project_id = :project_id AND name = :name)
+  OR (SELECT count(*) FROM tollwatch.agents WHERE project_id = :project_id) < :max_agents
+ON CONFLICT (project_id, name) DO UPDATE SET
+  autonomy_phase = excluded.autonomy_phase, network = excluded.network, api_endpoints = excluded.api_endpoints,
+  priority_rules = excluded.priority_rules, max_retries = excluded.max_retries,
+  low_balance_threshold = excluded.low_balance_threshold, breaker_timeout_s = excluded.breaker_timeout_s,
+  active = excluded.active, archived_at = NULL, updated_at = now()
+WHERE a.archived_at IS NOT NULL
+  OR (a.autonomy_phase, a.network, a.api_endpoints, a.priority_rules, a.max_retries, a.low_balance_threshold,
+      a.breaker_timeout_s, a.active)
+    IS DISTINCT FROM
+     (excluded.autonomy_phase, excluded.network, excluded.api_endpoints, excluded.priority_rules, excluded.max_retries,
+      excluded.low_balance_threshold, excluded.breaker_timeout_s, excluded.active)
+RETURNING xmax = 0 AS created
+
+-- name: agent_exists
+-- Whether a project has an agent of that name. Asked after put_agent, as it sees what others committed meanwhile.
+SELECT EXISTS (SELECT FROM tollwatch.agents WHERE project_id = :project_id AND name = :name)
 
 -- name: put_wallet
 -- Register a wallet for an agent, also one that events named before; a wallet of another agent stays as it is.

@@ -97,7 +97,7 @@ def counts(query):
 
     async def read():
         relations = ("payments", "api_requests", "audit_events", "balance_samples", "payment_heads", "balance_heads",
-                     "payment_settlements", "breaker_heads", "wallets", "assets")  # fmt: skip
+                     "payment_settlements", "breaker_heads", "queue_events", "queue_heads", "wallets", "assets")  # fmt: skip
         return {name: (await query(f"SELECT count(*) FROM tollwatch.{name}"))[0][0] for name in relations}
 
     return read

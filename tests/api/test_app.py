@@ -22,7 +22,7 @@ from api.events import EVENT_TYPES
 from api.examples import EVENTS
 from api.problems import Problem
 from api.rejections import Code
-from api.server import run
+from api.server import STOPPED, run
 from store.errors import DatabaseConflict, DatabaseError, InvalidValue, NotFound, SettingsError, StartRefused
 from store.settings import Settings
 from tests.api.world import audit, lines
@@ -84,12 +84,13 @@ async def test_every_event_type_has_a_schema_that_takes_its_example(anonymous):
             assert list(validator.iter_errors(example | change)), change
         for name in schema["required"]:
             assert list(validator.iter_errors({k: v for k, v in example.items() if k != name})), name
-    assert is_problem(await anonymous.get("/v1/schemas/queue"), 404, "not_found")
+    assert is_problem(await anonymous.get("/v1/schemas/other"), 404, "not_found")
 
 
 async def test_the_schemas_know_amounts(anonymous):
-    schema = (await anonymous.get("/v1/schemas/payment")).json()
-    validator = jsonschema.Draft202012Validator(schema)
+    schemas = {name: (await anonymous.get(f"/v1/schemas/{name}")).json() for name in ("payment", "queue")}
+    payment, queue = (jsonschema.Draft202012Validator(schema) for schema in schemas.values())
+    assert queue.is_valid(EVENTS["queue"] | {"balance": None})
     for amount, good in (
         (0, True),
         ("5", True),
@@ -99,7 +100,8 @@ async def test_the_schemas_know_amounts(anonymous):
         ("1e3", False),
         ("", False),
     ):
-        assert validator.is_valid(EVENTS["payment"] | {"amount": amount}) is good, amount
+        assert payment.is_valid(EVENTS["payment"] | {"amount": amount}) is good, amount
+        assert queue.is_valid(EVENTS["queue"] | {"balance": amount}) is good, amount
 
 
 async def test_openapi_documents_ingest_with_examples(anonymous):
@@ -115,6 +117,27 @@ async def test_openapi_documents_ingest_with_examples(anonymous):
     assert "ProblemDocument" in document["components"]["schemas"]
     assert document["components"]["securitySchemes"]
     assert (await anonymous.get("/docs")).status_code == 200
+
+
+def _references(document):
+    if isinstance(document, dict):
+        if isinstance(document.get("$ref"), str):
+            yield document["$ref"]
+        document = list(document.values())
+    for part in document if isinstance(document, list) else ():
+        yield from _references(part)
+
+
+async def test_every_reference_in_openapi_leads_somewhere(anonymous):
+    for _ in range(2):  # the second time from FastAPI's own cache
+        document = (await anonymous.get("/openapi.json")).json()
+        references = set(_references(document))
+        assert "#/components/schemas/ProblemDocument" in references
+        for reference in references:
+            found = document
+            for name in reference.removeprefix("#/").split("/"):
+                assert name in found, reference
+                found = found[name]
 
 
 def test_every_code_is_documented():
@@ -217,28 +240,18 @@ async def test_an_address_that_is_not_ours_is_refused(database_url, deadlines):
         await run(Settings(database_url=database_url, host="192.0.2.1"), deadlines)
 
 
-_SERVE = """
-import asyncio, sys
-from store.deadlines import Deadlines
-from api.server import run
-from store.settings import Settings
-asyncio.run(run(Settings(database_url=sys.argv[1], port=int(sys.argv[2])), Deadlines(shutdown=5)))
-print("stopped cleanly")
-"""
-
-
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_lets_the_work_in_hand_end(database_url, make_key, port, signum):
     key = await make_key()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-c",
-        _SERVE,
-        database_url,
-        str(port),
+        "-m",
+        "cli",
+        "api",
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ},
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TOLLWATCH_DATABASE_URL": database_url, "TOLLWATCH_PORT": str(port)},
     )
     began = asyncio.Event()
 
@@ -257,8 +270,10 @@ async def test_a_signal_lets_the_work_in_hand_end(database_url, make_key, port, 
             process.send_signal(signum)
             assert (await request).json()["accepted"] == 1
         async with asyncio.timeout(10):
-            output, _ = await process.communicate()
-        assert (process.returncode, output) == (0, b"stopped cleanly\n")
+            output, errors = await process.communicate()
+        assert process.returncode == 0
+        assert STOPPED in (output + errors).decode()
+        assert "Traceback" not in (output + errors).decode()
     finally:
         if process.returncode is None:
             process.kill()

@@ -10,6 +10,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import zstandard
 from sqlalchemy import text
 
 from api.examples import EVENTS, EXAMPLES_TIME
@@ -26,6 +27,7 @@ from tests.api.world import (
     lines,
     new_id,
     payment,
+    queue,
     rejection,
     send,
     send_raw,
@@ -34,7 +36,8 @@ from tests.api.world import (
 
 
 async def test_a_thousand_events_three_times_shuffled_from_four_clients_are_stored_once(client, connect, counts):
-    batch = [make() for make in (payment, api_request, audit) for _ in range(300)]
+    batch = [make() for make in (payment, api_request, audit) for _ in range(280)]
+    batch += [queue() for _ in range(60)]
     batch += [balance(id=new_id(100 + i)) for i in range(100)]
     chunks = []
     for seed in range(3):
@@ -51,9 +54,10 @@ async def test_a_thousand_events_three_times_shuffled_from_four_clients_are_stor
     assert sum(answer["duplicates"] for answer in answers) == 2000
     assert not any(answer["rejected"] or answer["spooled"] for answer in answers)
     found = await counts()
+    assert (found["payments"], found["api_requests"], found["balance_samples"]) == (280, 280, 100)
+    assert (found["queue_events"], found["queue_heads"]) == (60, 60)
     # The first sample below the threshold leaves an audit event of our own.
-    assert (found["payments"], found["api_requests"], found["balance_samples"]) == (300, 300, 100)
-    assert found["audit_events"] - 300 in (0, 1)
+    assert found["audit_events"] - 280 in (0, 1)
 
 
 async def test_the_same_event_twice_in_a_batch_counts_as_a_duplicate(client):
@@ -121,6 +125,14 @@ async def test_gzip_of_one_or_more_members_is_read(client):
     assert response.json()["accepted"] == 2
 
 
+async def test_zstd_of_one_or_more_frames_is_read(client):
+    first, second = lines(payment()).encode(), b"\n" + lines(audit()).encode()
+    skipped = b"\x50\x2a\x4d\x18\x02\x00\x00\x00ab"
+    body = zstandard.compress(first) + skipped + zstandard.compress(second, 22)
+    response = await send_raw(client, body, "application/ndjson", **{"Content-Encoding": "zstd"})
+    assert response.json()["accepted"] == 2
+
+
 async def test_nothing_is_an_answer(client):
     assert await send(client) == {"accepted": 0, "duplicates": 0, "rejected": [], "spooled": False}
 
@@ -164,6 +176,29 @@ async def test_a_number_in_metadata_stays_what_it_is(client, query):
     assert (await send_raw(client, f"[{event}]")).json()["accepted"] == 1
     ((price,),) = await query("SELECT metadata ->> 'price' FROM tollwatch.payments")
     assert price == "12345678901234567.1234567890"
+
+
+async def test_a_request_is_queued_and_processed(client, query):
+    queued = queue(
+        id=new_id(60),
+        priority_score=0.75,
+        reason="funds",
+        asset="USDC",
+        network=MAINNET,
+        balance=str(2**63 - 1),
+        freshness_s=2**63 - 1,
+        origin="agent",
+    )
+    processed = queue(id=new_id(30), request_id=queued["request_id"], state="processed", reason=None, balance=0)
+    assert (await send(client, queued))["accepted"] == 1
+    state = "SELECT request_id, priority_score, reason FROM tollwatch.queue_state"
+    assert await query(state) == [(uuid.UUID(queued["request_id"]), 0.75, "funds")]
+    assert await send(client, processed, queued) == {"accepted": 1, "duplicates": 1, "rejected": [], "spooled": False}
+    assert await query(state) == []
+    first, second = await query("SELECT q.*, a.symbol FROM tollwatch.queue_events q LEFT JOIN tollwatch.assets a"
+                                " ON a.id = q.asset_id ORDER BY q.ts")  # fmt: skip
+    assert (first.state, first.symbol, first.balance, first.freshness_s) == ("queued", "USDC", 2**63 - 1, 2**63 - 1)
+    assert (second.state, second.symbol, second.balance, second.priority_score) == ("processed", None, 0, None)
 
 
 async def test_defaults_come_from_the_agent(client, query):
@@ -266,7 +301,15 @@ async def test_secrets_are_redacted_before_they_are_stored(client, query):
 async def test_the_metric_counts_by_type_result_and_code(client, app):
     event = payment()
     await send(
-        client, event, event, audit(), payment(amount=-1), {"type": "z" * 500}, {"type": "queue", "id": new_id()}
+        client,
+        event,
+        event,
+        audit(),
+        payment(amount=-1),
+        queue(),
+        queue(balance=-1),
+        {"type": "z" * 500},
+        {"id": new_id()},
     )
     registry = app.state.tollwatch.registry
 
@@ -276,7 +319,8 @@ async def test_the_metric_counts_by_type_result_and_code(client, app):
         )
 
     assert value("payment", "accepted", "") == value("payment", "duplicate", "") == value("audit", "accepted", "") == 1
-    assert value("payment", "rejected", "invalid_amount") == 1
+    assert value("payment", "rejected", "invalid_amount") == value("queue", "rejected", "invalid_amount") == 1
+    assert value("queue", "accepted", "") == 1
     assert value("other", "rejected", "unknown_type") == 2
 
 

@@ -39,6 +39,12 @@ async def test_an_agent_is_made_changed_and_left_alone(client, query):
     assert last.updated_at > first.updated_at
 
 
+async def test_many_clients_may_put_the_same_agent_at_once(client, query):
+    responses = await asyncio.gather(*(client.put("/v1/agents/new", json=AGENT_BODY) for _ in range(8)))
+    assert sorted(response.status_code for response in responses) == [200] * 7 + [201]
+    assert len(await query(COLUMNS, name="new")) == 1
+
+
 EXACT = [
     ('"0.01"', "0.01"),
     ("0.01", "0.01"),

@@ -61,6 +61,10 @@ def audit(**more):
     return _event({"type": "audit", "event_type": "paused"}, more)
 
 
+def queue(**more):
+    return _event({"type": "queue", "request_id": str(uuid.uuid4()), "state": "queued"}, more)
+
+
 def balance(**more):
     return _event(
         {"type": "balance", "wallet": WALLET, "asset": "USDC", "amount": "5", "slot": 17},
