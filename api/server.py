@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 
+import prometheus_client
 import uvicorn
 
 from api.app import create_app
@@ -36,6 +37,8 @@ async def run(settings: Settings, deadlines: Deadlines) -> None:
 
     Raises StartRefused (port, schema, edition, sandbox), SettingsError and DatabaseError.
     """
+    # The instant at which a counter was born is a second series that nobody reads.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     app = create_app(settings, deadlines)
     with _bound(settings.host, settings.port) as listener:
         # Here and not in uvicorn, which would log why it cannot start and return.
