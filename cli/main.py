@@ -69,7 +69,7 @@ def _add_up(subparsers: Any) -> None:
     up.add_argument("--no-sandbox", action="store_true", help="production on one host; needs TOLLWATCH_RPC_URLS")
     up.add_argument("--port", type=_port, metavar="N", help="port of the API (TOLLWATCH_PORT, 8402)")
     up.add_argument(
-        "--sandbox-port", type=_port, default=8899, metavar="N", help="first of the sandbox's three ports (8899)"
+        "--sandbox-port", type=_port, default=8899, metavar="N", help="first of the sandbox's four ports (8899)"
     )
 
 

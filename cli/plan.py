@@ -75,7 +75,9 @@ def ports_of(plan: Plan) -> list[Port]:
         Port(
             what=what, host="127.0.0.1", number=plan.sandbox_port + step, setting="--sandbox-port (make: SANDBOX_PORT=)"
         )
-        for step, what in enumerate(("the sandbox's chain", "the sandbox's facilitator", "the sandbox's market"))
+        for step, what in enumerate(
+            ("the sandbox's chain", "the sandbox's facilitator", "the sandbox's market", "the sandbox's knowledge API")
+        )
         if plan.sandbox_port is not None
     ]
     return [api, collector, *sandbox]
@@ -105,7 +107,7 @@ def describe_plan(plan: Plan, database: str) -> str:
         ("collector", f"{plan.collector_url}/metrics"),
     ]
     if plan.sandbox_port is not None:
-        for step, name in enumerate(("chain", "facilitator", "market")):
+        for step, name in enumerate(("chain", "facilitator", "market", "knowledge")):
             rows.append((name, f"http://127.0.0.1:{plan.sandbox_port + step}" + ("  (Solana JSON-RPC)" * (not step))))
     else:
         rows.append(("chain", f"{plan.settings.network}, {len(plan.settings.rpc_urls)} endpoint(s)"))

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from sandbox.clock import MAINNET_SLOT_MS
 from sandbox.errors import CannotListen
-from sandbox.world import Options, World
+from sandbox.stories import STORIES
+from sandbox.world import KNOWLEDGE_PORT, Options, World
 
 _STDIN = 0
 
@@ -28,7 +29,7 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--port",
         type=_port,
         default=default.port,
-        help="the chain's JSON-RPC (%(default)s); facilitator and market listen on the next two",
+        help="the chain's JSON-RPC (%(default)s); facilitator, market and knowledge listen on the next three",
     )
     add("--tollwatch-url", default=default.tollwatch_url, help="where agents report; '' for nowhere (%(default)s)")
     add("--tollwatch-key", default=default.tollwatch_key, help="their API key (%(default)s)")
@@ -42,8 +43,22 @@ def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--confirmed-lag", type=_count, default=default.confirmed_lag, help="slots until confirmed (%(default)s)")
     add("--finalized-lag", type=_count, default=default.finalized_lag, help="slots until finalized (%(default)s)")
-    add("--pace", type=_pace, default=default.pace, help="purchases a second and agent; 0: no agents (%(default)s)")
-    add("--purchases", type=_count, default=default.purchases, help="stop each agent after so many; 0: endless")
+    add(
+        "--story",
+        type=_stories,
+        default=default.story,
+        metavar="NAME[,NAME]",
+        help=f"which stories agents live through: {', '.join(STORIES)} (all; healthy with --purchases)",
+    )
+    add("--speed", type=_speed, default=default.speed, help="how much faster stories are told (%(default)s)")
+    add("--cycles", type=_count, default=default.cycles, help="end each story after so many cycles; 0: endless")
+    add(
+        "--pace",
+        type=_pace,
+        default=default.pace,
+        help="purchases a second and healthy agent; 0: no agents (%(default)s)",
+    )
+    add("--purchases", type=_count, default=default.purchases, help="end the healthy story after so many; 0: endless")
     add("--exit-with-stdin", action="store_true", help="shut down when standard input ends")
     arguments = parser.parse_args(argv)
     if arguments.confirmed_lag > arguments.finalized_lag:
@@ -61,16 +76,31 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-_port = _number(1, 65535 - 3)
+_port = _number(1, 65535 - KNOWLEDGE_PORT)
 _count = _number(0, 10**9)
 _at_least_one = _number(1, 10**6)
 
 
-def _pace(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000")
-    return value
+def _decimal(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return read
+
+
+_pace = _decimal(0, 1000)
+_speed = _decimal(0.01, 1000)
+
+
+def _stories(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in STORIES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(STORIES)}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +124,9 @@ async def _live(options: Options, *, exit_with_stdin: bool) -> None:
     async with World(options) as world:
         _settle_garbage_collector()
         places = world.places
-        ready = f"chain {places.chain} facilitator {places.facilitator} market {places.market}"
+        ready = (
+            f"chain {places.chain} facilitator {places.facilitator} market {places.market} knowledge {places.knowledge}"
+        )
         sys.stdout.write(f"sandbox ready: {ready}\n")
         sys.stdout.flush()
         await stop.wait()

@@ -1,10 +1,10 @@
-"""The honest agents: they buy market data for ever, pay what is asked, and tell the truth about it."""
+"""An agent: its wallet, its paying client, its line to Tollwatch, and the life in which it tells one story."""
 
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from typing import Protocol
 
 import httpx
 from solders.keypair import Keypair
@@ -12,166 +12,178 @@ from x402 import x402Client
 from x402.http.clients.httpx import x402_httpx_transport
 from x402.schemas import PaymentRequirements, PaymentRequirementsV1
 
-from sandbox.chain import NETWORK
+from sandbox.backoff import Backoff
 from sandbox.chain_client import CALL_TIMEOUT_S, ChainClient
-from sandbox.clock import UnixMs
+from sandbox.desk import Buyer, Desk, Order
+from sandbox.diary import Diary, Tally
+from sandbox.errors import Stopping
 from sandbox.events import EventIds
 from sandbox.exact_svm import ExactSvmScheme
+from sandbox.funding import Purse, Treasury
 from sandbox.http_client import http_client, http_transport
-from sandbox.market import PRODUCTS
 from sandbox.observe import ObservedTransport
-from sandbox.prices import START_TICKS
-from sandbox.purchase import Buyer, Desk, Tally, buy
+from sandbox.places import Places, Setting
+from sandbox.profiles import Profile, registrations
+from sandbox.purchase import buy
 from sandbox.reporter import Reporter
-from sandbox.tokens import ASSETS, CASH, USDC, Asset
-
-MAX_RETRIES = 3
-BREAKER_TIMEOUT_S = 300
-LOW_BALANCE_TOKENS = "0.01"
-WALLET_THRESHOLD_ATOMIC = "5000000"
-MAX_IN_FLIGHT = 16
-"""Purchases of one agent under way at once: a settlement takes a slot or two, and the pace may be faster."""
-
-ANSWER_TIMEOUT_S = 30.0
-"""Longer than the facilitator waits for a confirmation, so that its answer still finds somebody."""
+from sandbox.sessions import Sessions
+from sandbox.shopping import shopping
+from sandbox.story_time import StoryTime
+from sandbox.voice import Voice
 
 STOP_GRACE_S = 2.0
+LEAST_ANSWER_TIMEOUT_S = 2.5
+"""However fast a story is told: a settlement takes a second of real time."""
+
+AFTER_A_CRASH_S = 10.0
 
 log = logging.getLogger(__name__)
 
 Terms = PaymentRequirements | PaymentRequirementsV1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """An agent by name, and the asset it pays in."""
+class Story(Protocol):
+    """What an agent lives through, over and over."""
 
-    name: str
-    asset: Asset
-
-
-PROFILES = (Profile(name="scout", asset=USDC), Profile(name="oracle", asset=CASH))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where an agent turns to: URLs, its key to Tollwatch, and how long it waits for a seller's answer."""
-
-    chain: str
-    market: str
-    facilitator: str
-    tollwatch: str
-    tollwatch_key: str
-    answer_timeout_s: float = ANSWER_TIMEOUT_S
-
-
-def shopping(seed: int, name: str) -> Iterator[tuple[str, float]]:
-    """What an agent buys, for ever: (path of the resource, its share of the mean pause before the next)."""
-    dice = random.Random(f"{seed}/{name}/shopping")  # noqa: S311 - repeatable on purpose
-    products, symbols = list(PRODUCTS), list(START_TICKS)
-    while True:
-        product = dice.choices(products, weights=[3, 1])[0]
-        yield f"/v1/{product}/{dice.choice(symbols)}", dice.uniform(0.5, 1.5)
-
-
-def registrations(profile: Profile, address: str, market: str) -> dict[str, object]:
-    """What Tollwatch is told before the first event: paths under its API, and the bodies to PUT there."""
-    agent = f"/v1/agents/{profile.name}"
-    return {
-        agent: {
-            "name": profile.name,
-            "autonomy_phase": "full",
-            "network": NETWORK,
-            "api_endpoints": [{"name": "market_data", "url": market, "priority": 1}],
-            "priority_rules": {"funds_threshold": WALLET_THRESHOLD_ATOMIC, "freshness_window_s": 60},
-            "max_retries": MAX_RETRIES,
-            "low_balance_threshold": LOW_BALANCE_TOKENS,
-            "breaker_timeout_s": BREAKER_TIMEOUT_S,
-            "active": True,
-        },
-        f"{agent}/wallets/{address}": {
-            "network": NETWORK,
-            "thresholds": {asset.symbol: WALLET_THRESHOLD_ATOMIC for asset in ASSETS.values()},
-        },
-    }
+    async def cycle(self) -> None:
+        """Once through the story. Raises Stopping when the agent is to stop."""
 
 
 class Agent:
-    """One agent with its wallet. `run` buys until the limit or until `stop`."""
+    """One agent with its wallet. `begin` sets it going, `stop` ends it; the rest is what its story uses."""
 
-    def __init__(self, profile: Profile, wallet: Keypair, places: Places, *, seed: int, unix_ms: UnixMs) -> None:
+    def __init__(self, profile: Profile, wallet: Keypair, setting: Setting) -> None:
+        places, self._seed = setting.places, setting.seed
         self.profile = profile
+        self.places = places
         self.address = str(wallet.pubkey())
-        self.tally = Tally()
-        known = registrations(profile, self.address, places.market)
+        self.tally, self.diary = Tally(), Diary()
+        known = registrations(profile, self.address, places)
         self.reporter = Reporter(places.tollwatch, places.tollwatch_key, known)
-        self._market = places.market
-        self._plan = shopping(seed, profile.name)
-        self._rpc_http = http_client(CALL_TIMEOUT_S)
-        self._http = self._paying_client(wallet, ChainClient(places.chain, self._rpc_http), places.answer_timeout_s)
-        dice = random.Random(f"{seed}/{profile.name}/retries")  # noqa: S311
-        self._desk = Desk(
-            buyer=Buyer(
-                agent=profile.name,
-                wallet=self.address,
-                service=places.market,
-                facilitator=places.facilitator,
-                max_retries=MAX_RETRIES,
-            ),
-            http=self._http,
-            ids=EventIds(unix_ms),
-            report=self.reporter.put,
-            tally=self.tally,
-            jitter=lambda: dice.uniform(0.5, 1.5),
+        self.voice = Voice(profile.name, EventIds(setting.unix_ms), self.reporter.put, self.diary)
+        self.time = StoryTime(setting.speed)
+        self.http = http_client(CALL_TIMEOUT_S)
+        chain = ChainClient(places.chain, self.http)
+        self.purse = Purse(
+            profile,
+            wallet.pubkey(),
+            chain,
+            treasury=Treasury(setting.treasury, chain, setting.poll_s),
+            voice=self.voice,
         )
-        self._stopping = asyncio.Event()
+        self.sessions = self._sessions(setting) if profile.tx_limit is not None else None
+        self.desk = Desk(
+            buyer=Buyer(
+                wallet=self.address,
+                facilitator=places.facilitator,
+                max_retries=profile.max_retries,
+                pays_again=profile.pays_again,
+            ),
+            http=self._paying_client(wallet, chain, places),
+            voice=self.voice,
+            tally=self.tally,
+            time=self.time,
+            backoff=Backoff(self.dice("retries")),
+            sessions=self.sessions,
+        )
+        self._plan = shopping(setting.seed, profile.name, profile.basket)
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._life: asyncio.Task[None] | None = None
 
-    async def run(self, pace: float, limit: int) -> None:
-        """Buy at `pace` a second on average, `limit` times (0: until stopped), and wait for the last to end."""
+    # Its life
+
+    def begin(self, story: Story, cycles: int = 0) -> asyncio.Task[None]:
+        """Start to report, and to live through `story` so many times (0: until stopped)."""
         self.reporter.start()
-        slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        for number, (path, share) in enumerate(self._plan, start=1):
-            async with slots:
-                pass  # wait for a place, which the purchase then takes itself
-            if self._stopping.is_set():
-                break
-            task = asyncio.create_task(self._buy(path, slots))
-            self._in_hand.add(task)
-            task.add_done_callback(self._in_hand.discard)
-            if number == limit or await self._pause(share / pace):
-                break
-        await asyncio.gather(*self._in_hand, return_exceptions=True)
+        self._life = asyncio.create_task(self._live(story, cycles))
+        return self._life
 
     async def stop(self) -> None:
-        """Start nothing new, wait a moment for the purchases in hand, abandon the rest, flush the report."""
-        self._stopping.set()
-        if self._in_hand:
-            _, late = await asyncio.wait(self._in_hand, timeout=STOP_GRACE_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """Start nothing new, wait a moment for what is in hand, abandon the rest, flush the report."""
+        self.time.stop()
+        if self._life is not None:
+            await asyncio.wait({self._life}, timeout=STOP_GRACE_S)
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+            if self.sessions is not None:
+                self.sessions.close()
         await self.reporter.close()
-        await self._http.aclose()
-        await self._rpc_http.aclose()
+        await self.desk.http.aclose()
+        await self.http.aclose()
 
-    async def _buy(self, path: str, slots: asyncio.Semaphore) -> None:
-        async with slots:
+    async def _live(self, story: Story, cycles: int) -> None:
+        done = 0
+        while done < cycles or not cycles:
             try:
-                await buy(self._desk, self._market + path)
-            except Exception:
-                log.exception("purchase_crashed agent=%s", self.profile.name)
-                self.tally.failed += 1
+                await self._cycle(story)
+            except Stopping:
+                break
+            done += 1
+        await self.drain()
 
-    async def _pause(self, seconds: float) -> bool:
-        """Wait; True when the agent is to stop."""
+    async def _cycle(self, story: Story) -> None:
+        """One cycle. What goes wrong with it is logged, and a demo that runs for days goes on."""
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+            await story.cycle()
+        except Stopping:
+            raise
+        except Exception:
+            log.exception("story_crashed agent=%s", self.profile.name)
+            await self.time.pause(AFTER_A_CRASH_S)
 
-    def _paying_client(self, wallet: Keypair, chain: ChainClient, timeout_s: float) -> httpx.AsyncClient:
+    # What stories use
+
+    def dice(self, purpose: str) -> random.Random:
+        """Dice that fall the same way for the same seed, agent and purpose."""
+        return random.Random(f"{self._seed}/{self.profile.name}/{purpose}")  # noqa: S311
+
+    def next_order(self) -> tuple[Order, float]:
+        """The next request of its plan, and the share of the mean pause before the one after."""
+        service, path, share = next(self._plan)
+        return Order(request_id=self.voice.ids.new(), service=self.places.service(service), path=path), share
+
+    async def buy(self, order: Order) -> str | None:
+        """Make a purchase, and see that there is money for the next; None, or what it failed of."""
+        try:
+            error_type = await buy(self.desk, order)
+        except Stopping:
+            raise
+        except Exception:
+            log.exception("purchase_crashed agent=%s", self.profile.name)
+            self.tally.failed += 1
+            return "other"
+        await self.purse.mind_the_floor()
+        return error_type
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Do something meanwhile."""
+        task = asyncio.create_task(work)
+        self._in_hand.add(task)
+        task.add_done_callback(self._in_hand.discard)
+
+    @property
+    def in_hand(self) -> int:
+        """How many things are done meanwhile."""
+        return len(self._in_hand)
+
+    async def drain(self) -> None:
+        """Wait until nothing is in hand."""
+        await asyncio.gather(*self._in_hand, return_exceptions=True)
+
+    # Its parts
+
+    def _sessions(self, setting: Setting) -> Sessions:
+        assert self.profile.tx_limit is not None
+        return Sessions(
+            f"/v1/agents/{self.profile.name}",
+            self.address,
+            self.profile.tx_limit,
+            voice=self.voice,
+            register=self.reporter.register,
+            unix_ms=setting.unix_ms,
+        )
+
+    def _paying_client(self, wallet: Keypair, chain: ChainClient, places: Places) -> httpx.AsyncClient:
         """The SDK's transport around one that watches; it pays only in the agent's asset."""
         scheme = ExactSvmScheme(wallet, chain)
         mint = str(self.profile.asset.mint)
@@ -183,4 +195,10 @@ class Agent:
         client = x402Client().register("solana:*", scheme).register_policy(own_asset)
         client.on_before_payment_creation(scheme.prepare)
         transport = x402_httpx_transport(client, ObservedTransport(http_transport()))
-        return httpx.AsyncClient(transport=transport, timeout=timeout_s, trust_env=False)
+        return httpx.AsyncClient(transport=transport, timeout=self._patience_s(places), trust_env=False)
+
+    def _patience_s(self, places: Places) -> float:
+        own = self.profile.answer_timeout_s
+        if own is None:
+            return places.answer_timeout_s
+        return min(places.answer_timeout_s, max(self.time.real_s(own), LEAST_ANSWER_TIMEOUT_S))

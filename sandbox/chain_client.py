@@ -54,6 +54,11 @@ class ChainClient:
             raise RpcFault(-32602, f"{address} is no mint")
         return Mint(program=Pubkey.from_string(account["owner"]), decimals=decimals[0])
 
+    async def token_balance(self, account: str) -> int:
+        """The confirmed balance of a token account, in atomic units."""
+        answer = await self.call("getTokenAccountBalance", account, {"commitment": "confirmed"})
+        return int(answer["value"]["amount"])
+
     async def simulate(self, transaction: bytes) -> object:
         """The TransactionError that a fully signed transaction would end with; None when it would succeed."""
         config = {"encoding": "base64", "commitment": "confirmed", "sigVerify": True}

@@ -2,11 +2,18 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 UnixMs = Callable[[], int]
 """Answers the time in milliseconds since 1970; never less than it answered before."""
 
 MAINNET_SLOT_MS = 400
+
+
+def rfc3339(unix_ms: int) -> str:
+    """A time in UTC to the millisecond, such as 2026-11-30T12:00:00.000Z."""
+    moment = datetime.fromtimestamp(unix_ms // 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class WallClock:

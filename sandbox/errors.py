@@ -4,7 +4,9 @@ SandboxError
 ├── CannotListen     a port of the sandbox cannot be had
 ├── BodyTooLarge     a request body is longer than the server reads
 ├── RpcFault         a JSON-RPC error envelope, given or received
-└── PaymentRefused   a payment that the facilitator does not accept, with the x402 reason
+├── PaymentRefused   a payment that the facilitator does not accept, with the x402 reason
+├── TransferFailed   a transfer of the treasury did not go through
+└── Stopping         an agent is to stop, wherever it waits
 """
 
 
@@ -41,3 +43,11 @@ class PaymentRefused(SandboxError):
         self.reason = reason
         self.message = message
         self.payer = payer
+
+
+class TransferFailed(SandboxError):
+    """The treasury's transfer failed, or was not confirmed in time; the message says which."""
+
+
+class Stopping(SandboxError):
+    """The agent is to stop; raised by the pause it was in."""

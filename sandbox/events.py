@@ -3,7 +3,7 @@
 import os
 import uuid
 
-from sandbox.clock import UnixMs
+from sandbox.clock import UnixMs, rfc3339
 
 Event = dict[str, object]
 
@@ -34,3 +34,8 @@ def event(kind: str, ident: str, **members: object) -> Event:
     """An event of type `kind`; members that are None are left out."""
     known = {name: value for name, value in members.items() if value is not None}
     return {"type": kind, "id": ident, **known}
+
+
+def time_of(ident: str) -> str:
+    """The time in an id of version 7, as RFC 3339."""
+    return rfc3339(uuid.UUID(ident).int >> 80)

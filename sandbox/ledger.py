@@ -11,7 +11,7 @@ from solders.account import Account
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-DEFAULT_LIMIT = 200_000
+DEFAULT_LIMIT = 50_000
 """Transactions kept, at about 1.7 kB each. The oldest are forgotten, from every index, a slice at a time."""
 
 _SLICES = 1000

@@ -12,6 +12,7 @@ from x402.schemas import PaymentPayload, PaymentRequirements
 from sandbox import tokens
 from sandbox.chain import NETWORK
 from sandbox.clock import UnixMs
+from sandbox.troubles import Act
 
 MAX_TIMEOUT_S = 60
 """How long a challenge may be paid: about as long as its blockhash lives."""
@@ -22,11 +23,12 @@ MAX_OPEN_CHALLENGES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class _Challenge:
-    """The terms of one 402, found again by their memo; `due_ms` is when they lapse."""
+    """The terms of one 402, found again by their memo; `due_ms` is when they lapse, `act` what payment leads to."""
 
     url: str
     accepts: list[PaymentRequirements]
     due_ms: int
+    act: Act
 
 
 class Challenges:
@@ -38,7 +40,7 @@ class Challenges:
         self._unix_ms = unix_ms
         self._open: OrderedDict[str, _Challenge] = OrderedDict()
 
-    def issue(self, url: str, price: int) -> list[PaymentRequirements]:
+    def issue(self, url: str, price: int, act: Act = Act.HONEST) -> list[PaymentRequirements]:
         """New terms for `url`, one entry for each asset."""
         memo = secrets.token_hex(16)
         accepts = [
@@ -54,7 +56,7 @@ class Challenges:
             for mint in tokens.ASSETS
         ]
         due_ms = self._unix_ms() + MAX_TIMEOUT_S * 1000
-        self._open[memo] = _Challenge(url=url, accepts=accepts, due_ms=due_ms)
+        self._open[memo] = _Challenge(url=url, accepts=accepts, due_ms=due_ms, act=act)
         if len(self._open) > MAX_OPEN_CHALLENGES:
             self._open.popitem(last=False)
         return accepts
@@ -66,9 +68,10 @@ class Challenges:
             return None
         return next((terms for terms in challenge.accepts if terms == payload.accepted), None)
 
-    def close(self, terms: PaymentRequirements) -> bool:
-        """Take the challenge off the list; False when another request already has."""
-        return self._open.pop(str(terms.extra["memo"]), None) is not None
+    def close(self, terms: PaymentRequirements) -> Act | None:
+        """Take the challenge off the list; what its payment leads to, or None when another request already has it."""
+        challenge = self._open.pop(str(terms.extra["memo"]), None)
+        return challenge.act if challenge is not None else None
 
 
 def read_payload(header: str) -> PaymentPayload | None:

@@ -30,18 +30,25 @@ LINGER_S = 0.1
 _REFUSED = frozenset({400, 413, 415, 422})
 """The statuses that say the body is at fault: sending it again would not help."""
 
+_NOT_NOW = frozenset({401, 403, 408, 429})
+"""The statuses that say nothing about the body."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Counters:
-    """Events by fate. `sent` counts those in answered batches: accepted, known already, or rejected (by code)."""
+    """Events by fate. `sent` counts those in answered batches: accepted, known already, or rejected (by code).
+
+    `unregistered` counts registrations beside the first ones that were refused, by `http_<status>`.
+    """
 
     sent: int = 0
     accepted: int = 0
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
+    unregistered: Counter[str] = field(default_factory=Counter)
 
 
 class TryLater(Exception):
@@ -56,7 +63,8 @@ class Reporter:
     """One agent's line to Tollwatch at `url`. With an empty url it counts nothing and sends nothing.
 
     `registrations` maps paths to bodies that are PUT before the first event, and again when Tollwatch does not know
-    the agent any more.
+    the agent any more. `register` adds others on the way; those may be refused, which is counted and no more; the
+    latest is repeated, too, when the agent was forgotten.
     """
 
     def __init__(
@@ -72,7 +80,8 @@ class Reporter:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._registrations = registrations
-        self._registered = False
+        self._untold: dict[str, object] = dict(registrations)
+        self._latest: dict[str, object] = {}
         self._queue: deque[Event] = deque()
         self._queue_limit = queue_limit
         self._batch_limit = BATCH_LIMIT
@@ -103,6 +112,13 @@ class Reporter:
         self._queue.append(event)
         self._wake.set()
 
+    def register(self, path: str, body: object) -> None:
+        """Tell Tollwatch, before the next event, to PUT `body` at `path`; only the newest body of a path counts."""
+        if self._url:
+            self._untold[path] = body
+            self._latest = {path: body}
+            self._wake.set()
+
     async def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Send what waits, for at most `timeout_s`; what is left counts as dropped."""
         self._closing.set()
@@ -117,7 +133,7 @@ class Reporter:
     async def _run(self) -> None:
         async with http_client(REQUEST_TIMEOUT_S, self._headers) as http:
             farewells = 0
-            while (self._queue or not self._closing.is_set()) and farewells < FAREWELLS:
+            while (self._queue or self._untold or not self._closing.is_set()) and farewells < FAREWELLS:
                 try:
                     await self._advance(http)
                     self._backoff_s = self._first_backoff_s
@@ -127,8 +143,8 @@ class Reporter:
 
     async def _advance(self, http: httpx.AsyncClient) -> None:
         """Do the next thing: register, wait for events, or send a batch."""
-        if not self._registered:
-            await self._register(http)
+        if self._untold:
+            await self._register(http, next(iter(self._untold)))
         elif not self._queue:
             self._wake.clear()
             await self._wake.wait()
@@ -137,12 +153,16 @@ class Reporter:
         else:
             await self._send(http)
 
-    async def _register(self, http: httpx.AsyncClient) -> None:
-        for path, body in self._registrations.items():
-            response = await http.put(self._url + path, content=msgspec.json.encode(body))
-            if not response.is_success:
-                raise TryLater(f"PUT {path} got {response.status_code}", _retry_after(response))
-        self._registered = True
+    async def _register(self, http: httpx.AsyncClient, path: str) -> None:
+        body = self._untold[path]
+        response = await http.put(self._url + path, content=msgspec.json.encode(body))
+        status = response.status_code
+        if 400 <= status < 500 and path not in self._registrations and status not in _NOT_NOW:
+            self.counters.unregistered[f"http_{status}"] += 1
+        elif not response.is_success:
+            raise TryLater(f"PUT {path} got {status}", _retry_after(response))
+        if self._untold[path] is body:
+            del self._untold[path]
 
     async def _send(self, http: httpx.AsyncClient) -> None:
         """Send the oldest events; they leave the queue only with an answer, and go again with the same ids."""
@@ -169,7 +189,8 @@ class Reporter:
         for one in rejected if isinstance(rejected, list) else []:
             code = str(one.get("code"))
             self._reject(code, str(one.get("message")))
-            self._registered = self._registered and code != "unknown_agent"
+            if code == "unknown_agent":
+                self._untold = {**self._registrations, **self._latest, **self._untold}
         self.counters.accepted += _count(answer.get("accepted"))
         self.counters.duplicates += _count(answer.get("duplicates"))
         self._take(batch)

@@ -108,7 +108,7 @@ def test_production_needs_a_chain(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_a_taken_port_is_refused_before_anything_is_touched(
     offset: int, what: str, setting: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    first = free_ports(5)
+    first = free_ports(6)
     with socket.socket() as taker:
         taker.bind(("127.0.0.1", first + offset))
         taker.listen()
@@ -136,7 +136,7 @@ def test_a_home_that_cannot_be_used_is_refused(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TOLLWATCH_HOME", str(tmp_path / "file" / "home"))
-    first = free_ports(5)
+    first = free_ports(6)
     said = refusal(capsys, "up", "--port", str(first), "--sandbox-port", str(first + 2))
     assert "(Not a directory): TOLLWATCH_HOME names another folder" in said
 

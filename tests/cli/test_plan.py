@@ -24,9 +24,9 @@ def numbers(made: Plan) -> list[int]:
 
 
 def test_ports_follow_the_arguments() -> None:
-    assert numbers(plan()) == [8402, 8403, 8899, 8900, 8901]
-    assert numbers(plan(port=9000, sandbox_port=7000)) == [9000, 9001, 7000, 7001, 7002]
-    assert numbers(plan({"TOLLWATCH_PORT": "9000"})) == [9000, 9001, 8899, 8900, 8901]
+    assert numbers(plan()) == [8402, 8403, 8899, 8900, 8901, 8902]
+    assert numbers(plan(port=9000, sandbox_port=7000)) == [9000, 9001, 7000, 7001, 7002, 7003]
+    assert numbers(plan({"TOLLWATCH_PORT": "9000"})) == [9000, 9001, 8899, 8900, 8901, 8902]
     assert numbers(plan({"TOLLWATCH_COLLECTOR_PORT": "9000"}))[:2] == [8402, 9000]
     assert numbers(plan({"TOLLWATCH_RPC_URLS": "http://rpc"}, sandbox_port=None)) == [8402, 8403]
 
@@ -80,6 +80,7 @@ def test_the_operator_is_told_where_everything_is() -> None:
         "chain        http://127.0.0.1:8899  (Solana JSON-RPC)\n"
         "facilitator  http://127.0.0.1:8900\n"
         "market       http://127.0.0.1:8901\n"
+        "knowledge    http://127.0.0.1:8902\n"
         "database     embedded\n"
         "output       .tollwatch/log/\n"
         "sandbox      yes: not real money (project sandbox, key tollwatch-dev)\n"

@@ -190,7 +190,7 @@ def test_children_that_keep_crashing_end_it_with_everything_stopped(up: Up) -> N
 
 
 def test_an_api_that_is_never_ready_is_reported() -> None:
-    first = free_ports(5)
+    first = free_ports(6)
     plan = make_plan(Settings(port=first), {}, sandbox_port=first + 2)
     with pytest.raises(
         TollwatchError, match=r"not ready within 0 s: the API \(no answer: .*; output is in .tollwatch/log"

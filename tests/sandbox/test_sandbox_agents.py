@@ -1,4 +1,4 @@
-"""The agents: what they buy, what they pay, and whether what they tell is what the chain shows."""
+"""The healthy agents: what they buy, what they pay, and whether what they tell is what the chain shows."""
 
 import asyncio
 import collections
@@ -11,6 +11,7 @@ from sandbox_tools import Recorder, eventually, open_world, rpc_of, serving
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from story_tools import agent_of
 from x402.http import (
     decode_payment_signature_header,
     encode_payment_required_header,
@@ -19,9 +20,10 @@ from x402.http import (
 from x402.schemas import PaymentRequired, PaymentRequirements, SettleResponse
 
 from sandbox import agents
-from sandbox.agents import MAX_RETRIES, PROFILES, Agent, Places, shopping
 from sandbox.chain import NETWORK
-from sandbox.clock import WallClock
+from sandbox.profiles import MARKET_BASKET, PROFILES
+from sandbox.shopping import shopping
+from sandbox.stories import Healthy
 from sandbox.tokens import ASSETS, CASH, USDC
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,12 +33,12 @@ API_REQUEST = {
     "type", "id", "agent", "request_id", "attempt", "max_retries", "wallet", "service", "endpoint_type", "resource",
     "method", "response_status", "x402_version", "payment_required", "payment_id", "paid", "latency_ms", "backoff_ms",
     "component", "breaker_state", "outcome", "error_type", "failure_reason", "response_digest", "response_bytes",
-    "data_as_of",
+    "data_as_of", "session",
 }  # fmt: skip
 PAYMENT = {
     "type", "id", "agent", "payment_id", "request_id", "x402_payment_id", "wallet", "status", "amount", "asset",
     "network", "pay_to", "service", "resource", "facilitator", "signature", "retry_count", "error_type",
-    "failure_reason", "facilitator_response", "metadata",
+    "failure_reason", "facilitator_response", "metadata", "session",
 }  # fmt: skip
 
 
@@ -55,18 +57,20 @@ async def test_every_claim_is_a_settlement_on_the_chain_and_the_books_agree():
     async with serving(recorder.app()) as url, open_world(
         tollwatch_url=url, tollwatch_key="k-7", slot_ms=20, pace=40, purchases=PURCHASES
     ) as world:  # fmt: skip
-        await world.shopping_done()
-        await eventually(lambda: sum(agent.reporter.counters.accepted for agent in world.agents) == 6 * PURCHASES)
+        await world.stories_told()
+        told = 2 * (3 * PURCHASES + 1)  # an audit event about either session
+        await eventually(lambda: sum(agent.reporter.counters.accepted for agent in world.agents) == told)
         books = world.books()
         async with rpc_of(world) as rpc:
             await check_claims(recorder, books, rpc)
     check_registrations(recorder, books, world.places.market)
     check_events(recorder, world.places)
     for account in books["agents"]:
-        assert account["purchases"] == {"started": PURCHASES, "done": PURCHASES, "failed": 0}
+        assert account["purchases"] == {"started": PURCHASES, "done": PURCHASES, "failed": 0, "skipped": 0}
         assert account["payments"] == {"settled": PURCHASES, "failed": 0, "unknown": 0}
         assert account["reporter"] == {
-            "sent": 3 * PURCHASES, "accepted": 3 * PURCHASES, "duplicates": 0, "rejected": {}, "dropped": 0, "pending": 0,
+            "sent": 3 * PURCHASES + 1, "accepted": 3 * PURCHASES + 1, "duplicates": 0, "rejected": {}, "dropped": 0,
+            "pending": 0, "unregistered": {},
         }  # fmt: skip
 
 
@@ -98,8 +102,8 @@ async def check_claims(recorder, books, rpc):
 
 def check_registrations(recorder, books, market):
     assert recorder.keys == {"Bearer k-7"}
-    assert len(recorder.puts) == 4
     puts = dict(recorder.puts)
+    assert len([path for path in puts if "/sessions/" not in path]) == 4
     for account in books["agents"]:
         agent = puts[f"/v1/agents/{account['name']}"]
         assert (agent["network"], agent["autonomy_phase"], agent["active"]) == (NETWORK, "full", True)
@@ -136,7 +140,7 @@ async def shopping_list(seed):
     async with serving(recorder.app()) as url, open_world(
         tollwatch_url=url, seed=seed, slot_ms=20, pace=40, purchases=5
     ) as world:  # fmt: skip
-        await world.shopping_done()
+        await world.stories_told()
         wallets = {agent.profile.name: agent.address for agent in world.agents}
     bought = collections.defaultdict(list)
     for one in sorted(recorder.of_type("api_request"), key=lambda one: one["request_id"]):
@@ -151,11 +155,15 @@ async def test_the_same_seed_is_the_same_story_but_for_the_signatures():
     assert (wallets, bought) == (again_wallets, again_bought)
     assert len(signatures) == 10
     assert not signatures & again_signatures
-    assert bought["scout"] == [path for path, _ in itertools.islice(shopping(11, "scout"), 5)]
+    assert bought["scout"] == [path for _, path, _ in itertools.islice(shopping(11, "scout", MARKET_BASKET), 5)]
 
 
 async def test_other_seeds_and_agents_are_other_stories():
-    stories = {tuple(itertools.islice(shopping(seed, name), 20)) for seed in (1, 2) for name in ("scout", "oracle")}
+    stories = {
+        tuple(itertools.islice(shopping(seed, name, MARKET_BASKET), 20))
+        for seed in (1, 2)
+        for name in ("scout", "oracle")
+    }
     assert len(stories) == 4
 
 
@@ -256,18 +264,13 @@ async def tell(world, *script, timeout_s=20.0, stop_when=None):
     async with serving(story.recorder.app()) as url:
         story.seller = Seller(world, *script)
         async with serving(story.seller.app()) as shop:
-            places = Places(
-                chain=world.places.chain, market=shop, facilitator=world.places.facilitator, tollwatch=url,
-                tollwatch_key="k", answer_timeout_s=timeout_s,
-            )  # fmt: skip
-            agent = Agent(PROFILES[0], world.wallets.agents["scout"], places, seed=1, unix_ms=WallClock())
-            running = asyncio.create_task(agent.run(1000.0, 1))
+            agent = agent_of(world, PROFILES[0], url, market=shop, answer_timeout_s=timeout_s)
+            running = agent.begin(Healthy(agent, 1000.0, 1), 1)
             if stop_when is None:
                 await running
             else:
                 await eventually(lambda: stop_when(story))
             await agent.stop()
-            await running
     story.tally = agent.tally
     assert agent.reporter.counters.dropped == 0
     return story
@@ -326,8 +329,8 @@ async def test_a_refused_payment_is_a_failed_one(world):
 async def test_a_service_that_is_down_is_tried_max_retries_times_and_never_paid(world):
     story = await tell(world, "down")
     assert [one[:3] for one in story.attempts()] == [
-        *[(number, "retrying", "upstream_error") for number in range(1, MAX_RETRIES + 1)],
-        (MAX_RETRIES + 1, "failed", "upstream_error"),
+        *[(number, "retrying", "upstream_error") for number in (1, 2, 3)],
+        (4, "failed", "upstream_error"),
     ]
     assert story.payments() == []
 
@@ -343,9 +346,8 @@ async def test_an_agent_pays_only_in_its_own_asset(world):
     story = Story()
     story.seller = Seller(world, "ok")  # asks for USDC, which oracle does not use
     async with serving(story.recorder.app()) as url, serving(story.seller.app()) as shop:
-        places = Places(chain=world.places.chain, market=shop, facilitator=shop, tollwatch=url, tollwatch_key="k")
-        agent = Agent(PROFILES[1], world.wallets.agents["oracle"], places, seed=1, unix_ms=WallClock())
-        await agent.run(1000.0, 1)
+        agent = agent_of(world, PROFILES[1], url, market=shop)
+        await agent.begin(Healthy(agent, 1000.0, 1), 1)
         await agent.stop()
     assert story.payments() == []
     (attempt,) = story.attempts()
@@ -354,8 +356,8 @@ async def test_an_agent_pays_only_in_its_own_asset(world):
 
 async def test_agents_do_not_wait_for_tollwatch():
     async with open_world(tollwatch_url="http://127.0.0.1:9", slot_ms=20, pace=40, purchases=3) as world:
-        await world.shopping_done()
+        await world.stories_told()
         for account in world.books()["agents"]:
             assert account["purchases"]["done"] == 3
-            assert account["reporter"]["pending"] == 9
+            assert account["reporter"]["pending"] == 10
             assert account["reporter"]["sent"] == 0

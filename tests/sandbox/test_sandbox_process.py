@@ -11,6 +11,7 @@ from sandbox_tools import WAIT_S, free_port_run
 
 from sandbox.__main__ import read_arguments
 from sandbox.http_client import http_client
+from sandbox.profiles import PROFILES
 from sandbox.world import Options
 
 PIPE = asyncio.subprocess.PIPE
@@ -38,14 +39,17 @@ async def ready_line(process):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_it_says_when_it_is_ready_and_stops_on_a_signal(number):
     port = free_port_run()
-    async with started("--port", port, "--tollwatch-url", "", "--slot-ms", 20, "--pace", 20) as process:
+    async with started("--port", port, "--tollwatch-url", "", "--slot-ms", 20, "--seed", 2) as process:
         line = await ready_line(process)
-        chain, market = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 2}"
-        assert line == f"sandbox ready: chain {chain} facilitator http://127.0.0.1:{port + 1} market {market}\n"
+        chain, facilitator, market, knowledge = (f"http://127.0.0.1:{port + step}" for step in range(4))
+        assert line == (
+            f"sandbox ready: chain {chain} facilitator {facilitator} market {market} knowledge {knowledge}\n"
+        )
         async with http_client(WAIT_S) as http:
             books = (await http.get(f"{chain}/books")).json()
-            assert [agent["name"] for agent in books["agents"]] == ["scout", "oracle"]
+            assert [agent["name"] for agent in books["agents"]] == [profile.name for profile in PROFILES]
             assert (await http.get(f"{market}/v1/price/SOL")).status_code == 402
+            assert (await http.get(f"{knowledge}/v1/answer/x402")).status_code == 402
         process.send_signal(number)
         out, err = await asyncio.wait_for(process.communicate(), WAIT_S)
         assert (process.returncode, out, err) == (0, b"", b"")
@@ -69,7 +73,7 @@ async def test_it_outlives_its_standard_input_otherwise():
         assert process.returncode is None
 
 
-@pytest.mark.parametrize("offset", [0, 1, 2])
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
 async def test_a_port_in_use_is_one_clear_line(offset):
     port = free_port_run()
     with socket.create_server(("127.0.0.1", port + offset)):
@@ -96,6 +100,22 @@ def test_the_defaults_are_the_documented_ones(monkeypatch):
     assert arguments.pop("exit_with_stdin") is False
     assert Options(**arguments) == Options()
     assert (Options().port, Options().slot_ms, Options().pace, Options().seed) == (8899, 400, 1.0, 1)
+    assert (Options().speed, Options().cycles, Options().purchases) == (1.0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "stories"),
+    [
+        ([], ("healthy", "poor", "flaky", "cheated", "liar")),
+        (["--purchases", "12"], ("healthy",)),
+        (["--purchases", "12", "--story", "poor,healthy"], ("poor", "healthy")),
+        (["--story", "liar"], ("liar",)),
+    ],
+)
+def test_which_stories_are_told(argv, stories):
+    arguments = vars(read_arguments(argv))
+    del arguments["exit_with_stdin"]
+    assert Options(**arguments).stories == stories
 
 
 @pytest.mark.parametrize(
@@ -107,6 +127,11 @@ def test_the_defaults_are_the_documented_ones(monkeypatch):
         ["--pace", "-1"],
         ["--pace", "nan"],
         ["--slot-ms", "0"],
+        ["--speed", "0"],
+        ["--speed", "nan"],
+        ["--story", "rich"],
+        ["--story", ""],
+        ["--cycles", "-1"],
         ["--purchases", "-1"],
         ["--confirmed-lag", "40"],
         ["--finalized-lag", "-1"],

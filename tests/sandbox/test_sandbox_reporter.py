@@ -175,3 +175,34 @@ async def test_without_a_url_it_is_silent(ids):
     reporter.put(some(ids, 1)[0])
     await asyncio.wait_for(reporter.close(), 1)
     assert (reporter.pending, reporter.counters.dropped) == (0, 0)
+
+
+async def test_what_is_registered_on_the_way_comes_before_the_next_event_and_only_its_newest_body(ids):
+    recorder = Recorder()
+    async with serving(recorder.app()) as url:
+        reporter = Reporter(url, "k", REGISTRATIONS)
+        reporter.register("/v1/agents/a/sessions/s", {"tx_used": 1})
+        reporter.register("/v1/agents/a/sessions/s", {"tx_used": 2})
+        reporter.put(some(ids, 1)[0])
+        reporter.start()
+        await eventually(lambda: reporter.counters.accepted == 1)
+        assert recorder.puts == [*REGISTRATIONS.items(), ("/v1/agents/a/sessions/s", {"tx_used": 2})]
+        recorder.reject = lambda _: "unknown_agent" if len(recorder.puts) == 3 else None
+        reporter.put(some(ids, 1)[0])
+        await eventually(lambda: len(recorder.puts) == 6)
+        assert recorder.puts[3:] == recorder.puts[:3]
+        reporter.register("/v1/agents/a/sessions/s", {"tx_used": 3})
+        await reporter.close()
+    assert recorder.puts[-1] == ("/v1/agents/a/sessions/s", {"tx_used": 3})
+
+
+async def test_a_registration_that_may_be_refused_waits_for_better_times_all_the_same(ids):
+    recorder = Recorder()
+    async with serving(recorder.app()) as url:
+        reporter = await open_reporter(url)
+        await eventually(lambda: len(recorder.puts) == 2)
+        recorder.answers = [Response(status_code=503, headers={"Retry-After": "0"}), Response(status_code=401)]
+        reporter.register("/v1/agents/a/sessions/s", {})
+        await eventually(lambda: len(recorder.puts) == 3)
+        await reporter.close()
+    assert not reporter.counters.unregistered

@@ -78,17 +78,25 @@ async def test_mints_belong_to_their_programs(rpc):
         account = (await rpc.call("getAccountInfo", str(asset.mint), {"encoding": "jsonParsed"}))["value"]
         assert account["owner"] == str(program)
         info = account["data"]["parsed"]["info"]
-        assert (info["decimals"], info["isInitialized"], info["supply"]) == (6, True, "100000000")
+        assert (info["decimals"], info["isInitialized"], info["supply"]) == (6, True, supply_of(asset))
         supply = (await rpc.call("getTokenSupply", str(asset.mint)))["value"]
-        assert supply["amount"] == "100000000"
+        assert supply["amount"] == supply_of(asset)
 
 
-async def test_agents_start_with_50_of_each_token_and_one_sol(rpc, world):
+def supply_of(asset):
+    """The treasury's 10^15, and 50 tokens of each agent, but for the poor one's own asset."""
+    return str(10**15 + 6 * 50_000_000 - (50_000_000 - 45_000) * (asset is USDC))
+
+
+async def test_agents_start_with_50_of_each_token_and_one_sol_but_the_poor_one(rpc, world):
     for wallet in world.wallets.agents.values():
         assert (await rpc.call("getBalance", str(wallet.pubkey())))["value"] in range(999_000_000, 1_000_000_001)
     oracle = world.wallets.agents["oracle"].pubkey()
     for asset in (USDC, CASH):
         assert await rpc.tokens(asset.account_of(oracle)) == 50_000_000
+    poor = world.wallets.agents["poor"].pubkey()
+    assert await rpc.tokens(USDC.account_of(poor)) == 45_000
+    assert await rpc.tokens(CASH.account_of(poor)) == 50_000_000
 
 
 async def test_commitment_shows_the_state_of_its_slot(rpc, clock, world, scout):
