@@ -98,6 +98,11 @@ class Agent:
         self._life = asyncio.create_task(self._live(story, cycles))
         return self._life
 
+    @property
+    def ended(self) -> bool:
+        """Whether its story is over."""
+        return self._life is not None and self._life.done()
+
     async def stop(self) -> None:
         """Start nothing new, wait a moment for what is in hand, abandon the rest, flush the report."""
         self.time.stop()

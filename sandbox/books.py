@@ -19,6 +19,7 @@ def account_for(agent: Agent, chain: Chain) -> dict[str, object]:
     return {
         "name": profile.name,
         "story": profile.story,
+        "ended": agent.ended,
         "wallet": agent.address,
         "asset": profile.asset.symbol,
         "mint": str(profile.asset.mint),

@@ -18,11 +18,11 @@ class StoryTime:
         """How long a pause of so many seconds lasts on the wall's clock."""
         return seconds / self._speed
 
-    async def pause(self, seconds: float) -> None:
-        """Wait. Raises Stopping as soon as the agent is to stop."""
+    async def pause(self, seconds: float, *, at_least_s: float = 0.0) -> None:
+        """Wait, on the wall's clock `at_least_s`. Raises Stopping as soon as the agent is to stop."""
         self.now_s += seconds
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), self.real_s(seconds))
+            await asyncio.wait_for(self._stopping.wait(), max(at_least_s, self.real_s(seconds)))
         if self._stopping.is_set():
             raise Stopping("the agent is to stop")
 

@@ -44,7 +44,7 @@ def test_links_between_documents_lead_somewhere():
 
 def test_the_directory_tour_names_every_package():
     tour = read("docs/architecture.md")
-    for folder in ("api", "cli", "collector", "migrations", "sandbox", "sql", "store", "tests", "docs"):
+    for folder in ("api", "cli", "collector", "grafana", "migrations", "prometheus", "sandbox", "sql", "store", "tests", "docs"):
         assert f"`{folder}/`" in tour, folder
 
 

@@ -10,6 +10,8 @@ from sandbox.desk import Order
 
 PAUSE_S = 2.0
 WANTED = 5
+HESITATION_S, LOOK_S = 5.0, 2.5
+"""From running low to pausing; on the wall's clock no less than it takes an observer of the chain to look."""
 PATIENCE_S = 5.0
 """From the request for money to the transfer."""
 
@@ -59,6 +61,7 @@ class Poor:
             await agent.buy(order)
             await agent.time.pause(PAUSE_S)
         agent.voice.keep_silent("low")
+        await agent.time.pause(HESITATION_S, at_least_s=LOOK_S)
         return balance
 
     async def _pause(self, balance: int) -> list[Want]:

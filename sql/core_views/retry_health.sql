@@ -1,6 +1,6 @@
 -- What retries and breakers cost and save, per hour, agent and service. Two kinds of rows that add up under any grouping:
 -- counts of attempts (asset NULL), and money per asset. avoided_amount: attempts skipped while a breaker was open, at the
--- average price that the agent paid that service in the 24 hours before.
+-- average price of the 24 hours before, in the asset that most of them were paid in.
 CREATE VIEW tollwatch.retry_health AS
 SELECT project_id, bucket, agent_id, service, CAST(NULL AS integer) AS asset_id,
   CAST(sum(requests) FILTER (WHERE outcome <> 'skipped_open') AS bigint) AS attempts,
@@ -14,15 +14,29 @@ SELECT project_id, bucket, agent_id, service, asset_id, 0, 0, 0, 0, 0, retry_amo
 FROM tollwatch.spend_by_service
 WHERE retry_amount > 0
 UNION ALL
-SELECT q.project_id, q.bucket, q.agent_id, q.service, paid.asset_id, 0, 0, 0, 0, 0, 0, round(q.requests * paid.price)
-FROM tollwatch.requests_hourly q
-CROSS JOIN LATERAL (
-  SELECT s.asset_id, sum(s.amount) / nullif(sum(s.payments), 0) AS price
-  FROM tollwatch.spend_by_service s
-  WHERE s.project_id = q.project_id AND s.agent_id = q.agent_id AND s.service = q.service
-    AND s.bucket BETWEEN q.bucket - INTERVAL '24 hours' AND q.bucket
-  GROUP BY 1
-  ORDER BY sum(s.payments) DESC
-  LIMIT 1
-) paid
-WHERE q.outcome = 'skipped_open'
+SELECT project_id, bucket, agent_id, service, asset_id, 0, 0, 0, 0, 0, 0, avoided
+FROM (
+  SELECT DISTINCT ON (project_id, agent_id, service, bucket)
+    project_id, agent_id, service, bucket, asset_id, round(skipped * amount / payments) AS avoided
+  FROM (
+    -- One pass: prices and skipped attempts in one line of time per agent, service and asset.
+    SELECT project_id, agent_id, service, asset_id, bucket, skipped,
+      sum(payments) OVER day AS payments, sum(amount) OVER day AS amount
+    FROM (
+      SELECT project_id, agent_id, service, asset_id, bucket, payments, amount, CAST(NULL AS bigint) AS skipped
+      FROM tollwatch.spend_by_service
+      UNION ALL
+      SELECT q.project_id, q.agent_id, q.service, known.asset_id, q.bucket, 0, 0, q.requests
+      FROM tollwatch.requests_hourly q
+      JOIN (SELECT DISTINCT project_id, agent_id, service, asset_id FROM tollwatch.spend_by_service) known
+        USING (project_id, agent_id, service)
+      WHERE q.outcome = 'skipped_open'
+    ) line
+    WINDOW day AS (
+      PARTITION BY project_id, agent_id, service, asset_id ORDER BY bucket
+      RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW
+    )
+  ) priced
+  WHERE skipped > 0 AND payments > 0
+  ORDER BY project_id, agent_id, service, bucket, payments DESC, asset_id
+) saved

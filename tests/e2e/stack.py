@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,10 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
+from store.deadlines import Deadlines
+from store.settings import Settings
+from store.startup import prepare_sandbox
 from tests.databases import ROOT
 
 T = TypeVar("T")
@@ -99,3 +103,63 @@ class Rpc:
 
     def close(self) -> None:
         self.http.close()
+
+
+class Product:
+    """Sandbox, API and collector, each a process, on a database of the test's own."""
+
+    def __init__(self, database_url: str, folder: Path, *sandbox: str, **environ: str) -> None:
+        asyncio.run(prepare_sandbox(Settings(database_url=database_url, sandbox=True), Deadlines()))
+        api, chain = free_ports(2), free_ports(4)
+        self.url, self.chain = f"http://127.0.0.1:{api}", f"http://127.0.0.1:{chain}"
+        self.collector_url = f"http://127.0.0.1:{api + 1}"
+        common = {
+            "TOLLWATCH_DATABASE_URL": database_url,
+            "TOLLWATCH_PORT": str(api),
+            "TOLLWATCH_COLLECTOR_PORT": str(api + 1),
+            "TOLLWATCH_SANDBOX": "true",
+            "TOLLWATCH_RPC_URLS": self.chain,
+            "TOLLWATCH_SAMPLE_INTERVAL": "1s",
+            "TOLLWATCH_HOME": str(folder),
+            **environ,
+        }
+        world = ["sandbox", "--port", str(chain), "--tollwatch-url", self.url, *sandbox]
+        self.processes = [
+            Process("sandbox", world, folder),
+            Process("api", ["cli", "api"], folder, **common),
+            Process("collector", ["cli", "collector"], folder, **common),
+        ]
+
+    def __enter__(self) -> Product:
+        try:
+            until(lambda: status_of(f"{self.url}/readyz") == 200, 60, "the API is ready")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        codes = [process.stop() for process in self.processes]
+        assert codes == [0, 0, 0], [process.text()[-1000:] for process in self.processes]
+
+    def books(self) -> dict[str, Any]:
+        """What the sandbox knows to be true."""
+        found: dict[str, Any] = httpx.get(f"{self.chain}/books", timeout=10, trust_env=False).json()
+        return found
+
+    def client(self) -> httpx.Client:
+        """A client with the sandbox's key."""
+        return httpx.Client(base_url=self.url, headers=DEV_KEY, timeout=20, trust_env=False)
+
+
+def listed(http: httpx.Client, path: str, **params: Any) -> list[dict[str, Any]]:
+    """All items of a list, page by page."""
+    items: list[dict[str, Any]] = []
+    while True:
+        response = http.get(path, params=params)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        items += answer["items"]
+        if answer["next"] is None:
+            return items
+        params["cursor"] = answer["next"]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from decimal import Decimal
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from store.deadlines import Deadlines
-from store.settings import Settings
-from store.startup import prepare_sandbox
-from tests.e2e.stack import DEV_KEY, Process, Rpc, free_ports, status_of, until
+from tests.e2e.stack import Product, Rpc, listed, until
 
 PURCHASES = 12
 MINTS = {
@@ -23,45 +18,10 @@ MINTS = {
 
 
 @pytest.fixture
-def stack(database_url, tmp_path):
-    """Sandbox, API and collector on the test's own database; two agents buy, then stop."""
-    api, chain = free_ports(2), free_ports(4)
-    common = {
-        "TOLLWATCH_DATABASE_URL": database_url,
-        "TOLLWATCH_PORT": str(api),
-        "TOLLWATCH_COLLECTOR_PORT": str(api + 1),
-        "TOLLWATCH_SANDBOX": "true",
-        "TOLLWATCH_RPC_URLS": f"http://127.0.0.1:{chain}",
-        "TOLLWATCH_SAMPLE_INTERVAL": "1s",
-        "TOLLWATCH_HOME": str(tmp_path),
-    }
-    asyncio.run(prepare_sandbox(Settings(database_url=database_url, sandbox=True), Deadlines()))
-    started = [
-        Process(
-            "sandbox",
-            [
-                "sandbox",
-                "--port",
-                str(chain),
-                "--pace",
-                "4",
-                "--purchases",
-                str(PURCHASES),
-                "--tollwatch-url",
-                f"http://127.0.0.1:{api}",
-            ],
-            tmp_path,
-        ),
-        Process("api", ["cli", "api"], tmp_path, **common),
-        Process("collector", ["cli", "collector"], tmp_path, **common),
-    ]
-    base = f"http://127.0.0.1:{api}"
-    try:
-        until(lambda: status_of(f"{base}/readyz") == 200, 60, "the API is ready")
-        yield base, f"http://127.0.0.1:{chain}"
-    finally:
-        codes = [process.stop() for process in started]
-        assert codes == [0, 0, 0], [process.text()[-1000:] for process in started]
+def product(database_url, tmp_path):
+    """Two honest agents buy, then stop."""
+    with Product(database_url, tmp_path, "--pace", "4", "--purchases", str(PURCHASES)) as running:
+        yield running
 
 
 def chain_transfers(rpc, wallet, seller):
@@ -84,17 +44,6 @@ def chain_transfers(rpc, wallet, seller):
             if deltas[seller, mint] > 0 and deltas[wallet, mint] == -deltas[seller, mint]:
                 found.append((entry["signature"], asset, deltas[seller, mint]))
     return found
-
-
-def listed(http, path, **params):
-    """All items of a list, page by page."""
-    items = []
-    while True:
-        answer = http.get(path, params=params).raise_for_status().json()
-        items += answer["items"]
-        if answer["next"] is None:
-            return items
-        params["cursor"] = answer["next"]
 
 
 def gauges(http, name):
@@ -123,11 +72,10 @@ def chain_balances(rpc, wallets):
     return found
 
 
-def test_balances_and_payments_equal_the_chain(stack):
-    base, chain = stack
-    rpc = Rpc(chain)
-    with httpx.Client(base_url=base, headers=DEV_KEY, timeout=10, trust_env=False) as http:
-        books = until(lambda: finished(chain), 90, "the agents have bought all they want")
+def test_balances_and_payments_equal_the_chain(product):
+    rpc = Rpc(product.chain)
+    with product.client() as http:
+        books = until(lambda: finished(product), 90, "the agents have bought all they want")
         wallets = {agent["name"]: agent["wallet"] for agent in books["agents"]}
         assert set(wallets) == {"scout", "oracle"}
 
@@ -168,9 +116,9 @@ def test_balances_and_payments_equal_the_chain(stack):
     rpc.close()
 
 
-def finished(chain):
+def finished(product):
     """The sandbox's books once every agent is done and every report was delivered."""
-    books = httpx.get(f"{chain}/books", timeout=5, trust_env=False).json()
+    books = product.books()
     agents = books["agents"]
     done = all(agent["payments"]["settled"] == PURCHASES and agent["reporter"]["pending"] == 0 for agent in agents)
     return books if done else None

@@ -1,0 +1,220 @@
+-- Panels of the dashboard "Circuit breakers and retries".
+
+-- name: breakers_not_closed
+-- Breakers that are open or half open now.
+SELECT count(*) AS "not closed"
+FROM breakers
+WHERE state <> 'closed' AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+
+-- name: retry_rate_total
+-- Share of the attempts that were retries.
+SELECT sum(retries) / nullif(sum(requests), 0) AS "retry rate"
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND outcome <> 'skipped_open'
+  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+
+-- name: retry_success_total
+-- Share of the retries that were answered.
+SELECT sum(retry_successes) / nullif(sum(retries), 0) AS "success after retry"
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+
+-- name: retry_cost_total
+-- Money settled for retries, per asset.
+SELECT asset, sum(retry_tokens) AS tokens
+FROM spend_by_service
+WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
+  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY asset
+ORDER BY asset
+
+-- name: avoided_total
+-- Money that attempts skipped by open breakers would have cost, per asset: at the average price of the 24 hours before, in
+-- the asset that most of them were paid in. retry_health says the same, but looks the price up for each row: too slow here.
+WITH paid AS (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM spend_by_service
+  WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
+    AND network IN (${network:sqlstring}) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+  GROUP BY 1, 2, 3, 4
+), skipped AS (
+  SELECT bucket, agent, service, sum(requests) AS attempts
+  FROM requests_hourly
+  WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
+    AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+  GROUP BY 1, 2, 3
+), priced AS (
+  SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
+  FROM (
+    SELECT bucket, agent, service, asset, payments, tokens, NULL AS attempts FROM paid
+    UNION ALL
+    SELECT s.bucket, agent, service, known.asset, 0, 0, s.attempts
+    FROM skipped s
+    JOIN (SELECT DISTINCT agent, service, asset FROM paid) known USING (agent, service)
+  ) told
+  WINDOW day AS (
+    PARTITION BY agent, service, asset ORDER BY bucket RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW
+  )
+), avoided AS (
+  SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
+  FROM priced
+  WHERE attempts IS NOT NULL AND payments > 0
+  ORDER BY bucket, agent, service, payments DESC
+)
+SELECT asset, sum(tokens) AS tokens FROM avoided GROUP BY asset ORDER BY asset
+
+-- name: skipped_total
+-- Attempts that open breakers held back.
+SELECT coalesce(sum(requests), 0) AS skipped
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
+  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+
+-- name: states
+-- State of each breaker: 0 closed, 1 half open, 2 open. One row where a state begins (or the range does), one at its end.
+SELECT edge.at AS "time", agent || ' ' || component AS metric,
+  CASE state WHEN 'open' THEN 2 WHEN 'half_open' THEN 1 ELSE 0 END AS value
+FROM breaker_intervals
+CROSS JOIN LATERAL (
+  SELECT greatest(started_at, $__timeFrom()) AS at
+  UNION ALL
+  SELECT least(now(), $__timeTo()) WHERE ended_at IS NULL OR ended_at > $__timeTo()
+) edge
+WHERE started_at <= $__timeTo() AND (ended_at IS NULL OR ended_at > $__timeFrom())
+  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+ORDER BY 1, 2
+
+-- name: time_not_closed
+-- Share of the range in which each breaker was open or half open.
+SELECT agent || ' ' || component AS breaker,
+  sum(extract(epoch FROM least(coalesce(ended_at, now()), $__timeTo()) - greatest(started_at, $__timeFrom())))
+    / extract(epoch FROM least(now(), $__timeTo()) - $__timeFrom()::timestamptz) AS "of the time"
+FROM breaker_intervals
+WHERE state <> 'closed' AND started_at <= $__timeTo() AND (ended_at IS NULL OR ended_at > $__timeFrom())
+  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+GROUP BY 1
+ORDER BY 2 DESC, 1
+LIMIT 30
+
+-- name: transitions
+-- How often breakers changed to each state.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", replace(event_type, 'breaker_', '') AS metric,
+  sum(events) AS value
+FROM audit_hourly
+WHERE $__timeFilter(bucket) AND event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
+  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: transitions_latest
+-- The newest transitions, and how long each state lasted; without an end: the present one.
+SELECT started_at, agent, component, state, seconds, ended_at
+FROM breaker_intervals
+WHERE $__timeFilter(started_at) AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+ORDER BY started_at DESC, agent, component
+LIMIT 100
+
+-- name: retry_rate
+-- Share of the attempts that were retries, by service.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
+  sum(retries) / nullif(sum(requests) FILTER (WHERE outcome <> 'skipped_open'), 0) AS value
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: retry_success
+-- Share of the retries that were answered, by service.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
+  sum(retry_successes) / nullif(sum(retries), 0) AS value
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: backoff
+-- How long attempts waited before they were made, by service.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
+  sum(backoff_ms_sum) AS value
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: skipped
+-- Attempts that open breakers held back, by service.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
+  coalesce(sum(requests) FILTER (WHERE outcome = 'skipped_open'), 0) AS value
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: retry_cost
+-- Money settled for retries, per asset.
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", asset || ' spent' AS metric, sum(retry_tokens) AS value
+FROM spend_by_service
+WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
+  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: avoided
+-- The same as a curve below zero.
+WITH paid AS (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM spend_by_service
+  WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
+    AND network IN (${network:sqlstring}) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+  GROUP BY 1, 2, 3, 4
+), skipped AS (
+  SELECT bucket, agent, service, sum(requests) AS attempts
+  FROM requests_hourly
+  WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
+    AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+  GROUP BY 1, 2, 3
+), priced AS (
+  SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
+  FROM (
+    SELECT bucket, agent, service, asset, payments, tokens, NULL AS attempts FROM paid
+    UNION ALL
+    SELECT s.bucket, agent, service, known.asset, 0, 0, s.attempts
+    FROM skipped s
+    JOIN (SELECT DISTINCT agent, service, asset FROM paid) known USING (agent, service)
+  ) told
+  WINDOW day AS (
+    PARTITION BY agent, service, asset ORDER BY bucket RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW
+  )
+), avoided AS (
+  SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
+  FROM priced
+  WHERE attempts IS NOT NULL AND payments > 0
+  ORDER BY bucket, agent, service, payments DESC
+)
+SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", asset || ' avoided' AS metric, -sum(tokens) AS value
+FROM avoided
+GROUP BY 1, 2
+ORDER BY 1, 2
+
+-- name: retries_by_service
+-- Retries of each agent at each service, the most first.
+SELECT agent, service, sum(requests) FILTER (WHERE outcome <> 'skipped_open') AS attempts, sum(retries) AS retries,
+  sum(retries) / nullif(sum(requests) FILTER (WHERE outcome <> 'skipped_open'), 0) AS retry_rate,
+  sum(retry_successes) / nullif(sum(retries), 0) AS success_after_retry,
+  coalesce(sum(requests) FILTER (WHERE outcome = 'skipped_open'), 0) AS skipped, sum(backoff_ms_sum) AS backoff_ms
+FROM requests_hourly
+WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY agent, service
+ORDER BY retries DESC, agent, service
+LIMIT 100
+
+-- name: causes
+-- Why attempts did not succeed.
+SELECT agent, service, outcome, coalesce(error_type, 'not said') AS error_type, count(*) AS attempts, max(ts) AS latest,
+  (max(ARRAY[to_char(ts AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'), coalesce(failure_reason, '')]))[2] AS latest_reason
+FROM api_requests
+WHERE $__timeFilter(ts) AND outcome IN ('retrying', 'failed', 'skipped_open')
+  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+GROUP BY 1, 2, 3, 4
+ORDER BY attempts DESC, agent, service
+LIMIT 100

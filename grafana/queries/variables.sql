@@ -1,0 +1,36 @@
+-- Template variables of the dashboards, and the annotation that they share.
+
+-- name: network
+-- Networks of the project. One at a time: money of two networks is never added up.
+SELECT network FROM agents UNION SELECT network FROM wallets ORDER BY 1
+
+-- name: agent
+-- Every agent, archived ones too: their past stays.
+SELECT agent FROM agents ORDER BY agent
+
+-- name: asset
+-- Assets of that network that a wallet holds or that were paid in.
+SELECT asset FROM latest_balances WHERE network IN (${network:sqlstring})
+UNION
+SELECT asset FROM payments_hourly WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
+ORDER BY 1
+
+-- name: service
+-- Paid origins that were asked or paid.
+SELECT service FROM requests_hourly WHERE $__timeFilter(bucket)
+UNION
+SELECT service FROM payments_hourly WHERE $__timeFilter(bucket)
+ORDER BY 1
+
+-- name: component
+-- Components that a circuit breaker is held for.
+SELECT DISTINCT component FROM breakers ORDER BY component
+
+-- name: incidents
+-- What explains a bend in a curve: breakers that open, agents that pause, wallets that are topped up.
+SELECT ts AS "time", event_type AS title, concat_ws(' ', agent, component) AS "text", severity AS tags
+FROM audit_events
+WHERE $__timeFilter(ts) AND event_type IN ('breaker_opened', 'paused', 'resumed', 'topped_up', 'session_limit_reached')
+  AND (agent IN (${agent:sqlstring}) OR agent IS NULL)
+ORDER BY ts DESC
+LIMIT 200
