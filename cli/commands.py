@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import importlib.util
+import os
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -54,6 +57,16 @@ def collector(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from collector.daemon import run  # noqa: PLC0415
 
     return _serve(run, settings)
+
+
+def sandbox(arguments: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    """`tollwatch sandbox`: in a process of its own, because nothing of ours may import it."""
+    if importlib.util.find_spec("x402") is None:
+        raise SettingsError(
+            "the sandbox is not installed here: it comes with requirements/dev.txt, and stays out of production"
+        )
+    asked = ["--help"] if arguments.help_sandbox else arguments.rest
+    return os.execv(sys.executable, [sys.executable, "-m", "sandbox", *asked])  # noqa: S606 (no shell is meant)
 
 
 def migrate(_arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

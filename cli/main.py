@@ -20,7 +20,11 @@ from store.logs import redact
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.run is not commands.sandbox:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         code: int = arguments.run(arguments, os.environ)
         sys.stdout.flush()
@@ -50,6 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
         daemon = _add(subparsers, name, run, about)
         # For `up`: a supervisor that is killed takes its children along.
         daemon.add_argument("--exit-with-stdin", action="store_true", help=argparse.SUPPRESS)
+    sandbox = _add(subparsers, "sandbox", commands.sandbox, "the sandbox alone: --story, --speed, --cycles, --help, …")
+    sandbox.add_argument("-h", "--help", dest="help_sandbox", action="store_true", help=argparse.SUPPRESS)
     _add(subparsers, "migrate", commands.migrate, "bring the database to this version's schema and policies")
     _add_database(subparsers)
     _add_keys(subparsers)
@@ -59,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add(subparsers: Any, name: str, run: commands.Command, about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=about)
+    own_help = name != "sandbox"  # the sandbox describes its own arguments
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=about, description=about, add_help=own_help)
     parser.set_defaults(run=run)
     return parser
 

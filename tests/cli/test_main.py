@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -259,3 +260,18 @@ def test_an_unexpected_error_keeps_its_traceback(
 
 def test_the_package_runs_as_a_module() -> None:
     assert (ROOT / "cli" / "__main__.py").read_text().endswith("sys.exit(main())\n")
+
+
+def test_the_sandbox_alone_gets_its_own_arguments(tmp_path: Path) -> None:
+    helped = subprocess.run(
+        [sys.executable, "-m", "cli", "sandbox", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--story" in helped.stdout
+    refused = subprocess.run(
+        [sys.executable, "-m", "cli", "sandbox", "--story", "nope"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (refused.returncode, "none of healthy, poor" in refused.stderr) == (2, True)
