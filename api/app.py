@@ -15,11 +15,14 @@ from api.exporter import router as exporter_router
 from api.health import router as health_router
 from api.ingest import router as ingest_router
 from api.metrics import IngestMetrics
+from api.page import router as page_router
 from api.reads import router as reads_router
 from api.registry import router as registry_router
 from api.resolutions import router as resolutions_router
 from api.schemas import router as schemas_router
 from api.sessions import router as sessions_router
+from api.stream import close as close_streams
+from api.stream import router as stream_router
 from store import startup
 from store.aged_cache import Clock, utc_now
 from store.deadlines import Deadlines
@@ -51,9 +54,11 @@ _ROUTERS = (
     sessions_router,
     resolutions_router,
     reads_router,
+    stream_router,
     exporter_router,
     schemas_router,
     health_router,
+    page_router,
 )
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -64,6 +69,7 @@ def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespa
         async with opened(settings, deadlines, clock) as state:
             app.state.tollwatch = state
             yield
+            await close_streams(app)
 
     return lifespan
 

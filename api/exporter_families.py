@@ -1,99 +1,46 @@
-"""The exporter's families of facts, made from a snapshot. Whole tokens, Unix seconds.
-
-An amount is an exact integer of atomic units until its last step, one division that is rounded to the nearest float. So
-a total never falls; above 2^53 atomic units its last digits are rounded.
-"""
+"""The exporter's families of facts: each one's metric, and the series that a snapshot gives it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from store.addresses import address_to_text
-from store.metrics_snapshot import Asset, Balance, Breaker, PaymentTotal, RequestTotal, Snapshot
+from api.exporter_values import HISTOGRAM_WIDTH, Histogram, asset_label, histogram, in_tokens
+from store.metrics_snapshot import AuditTotal, Balance, Breaker, Latency, PaymentTotal, RequestTotal, Snapshot
 from store.tables import BREAKER_STATES
 
 T = TypeVar("T")
 Labels = tuple[str, ...]
-DROPPED = "tollwatch_exporter_series_dropped"
-
-
-def in_tokens(amount: int, decimals: int) -> float:
-    """Atomic units → whole tokens, the nearest float (int / int is rounded once, and correctly)."""
-    return float(amount / 10**decimals)
-
-
-def asset_label(asset: Asset) -> str:
-    """The symbol, unless an older asset of the same network has it: then the mint."""
-    return asset.symbol if asset.mint is None else address_to_text(asset.mint)
+Value = float | Histogram
+MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+BREAKER_STATE_OF = {"breaker_opened": "open", "breaker_half_opened": "half_open", "breaker_closed": "closed"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family: its metric, and the series of a snapshot's rows. `found` counts series, those not read included."""
+    """One family: its metric, and the series of a snapshot's rows. `found` counts series, those not read included;
+    `width` is how many series one set of labels makes.
+    """
 
-    metric: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    metric: type[MetricFamily]
     name: str
     documentation: str
     labels: Labels
     found: Callable[[Snapshot], int]
-    series: Callable[[Snapshot], Iterator[tuple[Labels, float]]]
+    series: Callable[[Snapshot], Iterator[tuple[Labels, Value]]]
+    width: int = 1
 
     @property
     def exposed(self) -> str:
         """The name of its series."""
         return self.name + ("_total" if self.metric is CounterMetricFamily else "")
 
-    def empty(self) -> CounterMetricFamily | GaugeMetricFamily:
+    def empty(self) -> MetricFamily:
         """The metric without series."""
         return self.metric(self.name, self.documentation, labels=self.labels)
-
-
-class FactCollector(Collector):
-    """Every family of one snapshot, at most `most` series each; what is beyond is counted."""
-
-    def __init__(self, snapshot: Snapshot, most: int) -> None:
-        self._snapshot = snapshot
-        self._most = most
-
-    def describe(self) -> Iterator[Metric]:
-        """Metrics without series: what a registry asks for at registration, in place of `collect`."""
-        yield from (family.empty() for family in FAMILIES)
-        yield _dropped({})
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics, then how many series each left out."""
-        dropped = {}
-        for family in FAMILIES:
-            metric, told = self._filled(family)
-            dropped[family.exposed] = family.found(self._snapshot) - told
-            yield metric
-        yield _dropped(dropped)
-
-    def _filled(self, family: Family) -> tuple[Metric, int]:
-        metric = family.empty()
-        told: set[Labels] = set()
-        for labels, value in family.series(self._snapshot):
-            if len(told) == self._most:
-                break
-            # The same series twice would make Prometheus refuse the whole scrape.
-            if labels not in told:
-                told.add(labels)
-                metric.add_metric(labels, value)
-        return metric, len(told)
-
-
-def _dropped(numbers: Mapping[str, int]) -> Metric:
-    metric = GaugeMetricFamily(
-        DROPPED, "Series left out: beyond TOLLWATCH_MAX_SERIES, or ambiguous.", labels=["family"]
-    )
-    for name, number in numbers.items():
-        metric.add_metric([name], number)
-    return metric
 
 
 def _wallet(row: Balance) -> Labels:
@@ -104,13 +51,13 @@ def _payment(row: PaymentTotal) -> Labels:
     return (row.project, row.agent, row.asset.network, asset_label(row.asset), row.status, row.origin)
 
 
-def _service(row: RequestTotal) -> Labels:
+def _service(row: RequestTotal | Latency) -> Labels:
     return (row.project, row.agent, row.network, row.service)
 
 
 def _each(
-    rows: Callable[[Snapshot], Sequence[T]], labels: Callable[[T], Labels], value: Callable[[T], float]
-) -> Callable[[Snapshot], Iterator[tuple[Labels, float]]]:
+    rows: Callable[[Snapshot], Sequence[T]], labels: Callable[[T], Labels], value: Callable[[T], Value]
+) -> Callable[[Snapshot], Iterator[tuple[Labels, Value]]]:
     return lambda facts: ((labels(row), value(row)) for row in rows(facts))
 
 
@@ -125,6 +72,16 @@ def _found_thresholds(facts: Snapshot) -> int:
     return facts.found["balances"] - sum(row.threshold is None for row in facts.balances)
 
 
+def _runways(facts: Snapshot) -> Iterator[tuple[Labels, float]]:
+    for row in facts.balances:
+        if row.runway_s is not None:
+            yield _wallet(row), row.runway_s
+
+
+def _found_runways(facts: Snapshot) -> int:
+    return facts.found["balances"] - sum(row.runway_s is None for row in facts.balances)
+
+
 def _states(facts: Snapshot) -> Iterator[tuple[Labels, float]]:
     for row in facts.breakers:
         for state in BREAKER_STATES:
@@ -137,6 +94,14 @@ def _breaker(row: Breaker) -> Labels:
 
 def _found(kind: str, per_row: int = 1) -> Callable[[Snapshot], int]:
     return lambda facts: facts.found[kind] * per_row
+
+
+def _severity(row: AuditTotal) -> Labels:
+    return (row.project, row.agent, row.network, row.event_type, row.severity or "")
+
+
+def _transition(row: AuditTotal) -> Labels:
+    return (row.project, row.agent, row.network, row.component or "", BREAKER_STATE_OF[row.event_type])
 
 
 _OF_WALLET: dict[str, Any] = {"metric": GaugeMetricFamily, "labels": ("project", "agent", "network", "wallet", "asset")}
@@ -166,6 +131,13 @@ FAMILIES = (
         documentation="When the newest balance was read, Unix time.",
         found=_found("balances"),
         series=_each(lambda facts: facts.balances, _wallet, lambda row: row.ts.timestamp()),
+        **_OF_WALLET,
+    ),
+    Family(
+        name="tollwatch_wallet_runway_seconds",
+        documentation="How long the newest balance lasts at the last 24 hours' outflow; absent: nothing flows out.",
+        found=_found_runways,
+        series=_runways,
         **_OF_WALLET,
     ),
     Family(
@@ -201,11 +173,60 @@ FAMILIES = (
         series=_each(lambda facts: facts.services, _service, lambda row: float(row.retries)),
     ),
     Family(
+        metric=HistogramMetricFamily,
+        name="tollwatch_request_duration_seconds",
+        documentation="Latency of attempts that told one.",
+        labels=("project", "agent", "network", "service"),
+        found=_found("latency", HISTOGRAM_WIDTH),
+        series=_each(lambda facts: facts.latencies, _service, lambda row: histogram(row.cells, row.ms_sum)),
+        width=HISTOGRAM_WIDTH,
+    ),
+    Family(
         metric=GaugeMetricFamily,
         name="tollwatch_circuit_breaker_state",
         documentation="1 for the state that a circuit breaker is in, 0 for the others.",
         labels=("project", "agent", "network", "component", "state"),
         found=_found("breakers", len(BREAKER_STATES)),
         series=_states,
+    ),
+    Family(
+        metric=CounterMetricFamily,
+        name="tollwatch_circuit_breaker_transitions",
+        documentation="Times that a circuit breaker went into a state.",
+        labels=("project", "agent", "network", "component", "state"),
+        found=_found("transitions"),
+        series=_each(lambda facts: facts.transitions, _transition, lambda row: float(row.events)),
+    ),
+    Family(
+        metric=CounterMetricFamily,
+        name="tollwatch_audit_events",
+        documentation="Audit events, by type and severity; agent and network are empty for those of no agent.",
+        labels=("project", "agent", "network", "event_type", "severity"),
+        found=_found("audit"),
+        series=_each(lambda facts: facts.audit, _severity, lambda row: float(row.events)),
+    ),
+    Family(
+        metric=GaugeMetricFamily,
+        name="tollwatch_queue_depth",
+        documentation="Requests that wait now.",
+        labels=("project", "agent", "network"),
+        found=_found("queues"),
+        series=_each(
+            lambda facts: facts.queues,
+            lambda row: (row.project, row.agent, row.network),
+            lambda row: float(row.waiting),
+        ),
+    ),
+    Family(
+        metric=GaugeMetricFamily,
+        name="tollwatch_open_payments",
+        documentation="Payments whose fate is not known, by status; absent: there are none.",
+        labels=("project", "agent", "network", "status"),
+        found=_found("open_payments"),
+        series=_each(
+            lambda facts: facts.open_payments,
+            lambda row: (row.project, row.agent, row.network, row.status),
+            lambda row: float(row.payments),
+        ),
     ),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import generate_latest
 
-from api.exporter_families import FactCollector
+from api.exporter_facts import FactCollector
 from store.errors import DatabaseError, DatabaseTimeout
 from store.logs import event
 from store.metrics_snapshot import Snapshot

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 import prometheus_client
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.stream import close as close_streams
 from store.deadlines import Deadlines
 from store.errors import StartRefused
 from store.logs import event
@@ -44,7 +46,7 @@ async def run(settings: Settings, deadlines: Deadlines) -> None:
         # Here and not in uvicorn, which would log why it cannot start and return.
         async with app.router.lifespan_context(app):
             event(_log, logging.INFO, LISTENING, host=settings.host, port=listener.getsockname()[1])
-            await _Server(_config(app, deadlines)).serve(sockets=[listener])
+            await _Server(_config(app, deadlines), app).serve(sockets=[listener])
         event(_log, logging.INFO, STOPPED)
 
 
@@ -69,7 +71,16 @@ def _config(app: object, deadlines: Deadlines) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, except that a signal which stopped it is done with: it does not kill the process afterwards."""
+    """Uvicorn, except that a signal which stopped it is done with, and that streams end before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, end the streams, wait for the work in hand."""
+        await close_streams(self._app)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

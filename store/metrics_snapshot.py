@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import RowMapping, text
@@ -32,7 +33,7 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Newest balance of one wallet and asset, in atomic units."""
+    """Newest balance of one wallet and asset, in atomic units; `runway_s` None: nothing flows out."""
 
     project: str
     agent: str
@@ -42,6 +43,7 @@ class Balance:
     amount: int
     threshold: int | None
     ts: datetime
+    runway_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,53 @@ class RequestTotal:
     outcome: str | None
     requests: int
     retries: int
+    latency_ms_sum: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Latencies since the beginning, of one agent and service: attempts by cell n, 10^(n/20) ≤ ms < 10^((n+1)/20)."""
+
+    project: str
+    agent: str
+    network: str
+    service: str
+    cells: Mapping[int, int]
+    ms_sum: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditTotal:
+    """Audit events since the beginning: of one type and severity, or of one type and component (the other is None)."""
+
+    project: str
+    agent: str
+    network: str
+    event_type: str
+    severity: str | None
+    component: str | None
+    events: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """How many requests of one agent wait now."""
+
+    project: str
+    agent: str
+    network: str
+    waiting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPayments:
+    """How many payments of one agent have a fate that is not known."""
+
+    project: str
+    agent: str
+    network: str
+    status: str
+    payments: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +138,19 @@ class Snapshot:
     payments: list[PaymentTotal]
     requests: list[RequestTotal]
     services: list[RequestTotal]
+    latencies: list[Latency]
     breakers: list[Breaker]
+    transitions: list[AuditTotal]
+    audit: list[AuditTotal]
+    queues: list[Queue]
+    open_payments: list[OpenPayments]
     found: Mapping[str, int]
     lags: Mapping[str, float]
+
+
+KINDS = ("balances", "payments", "requests", "latency", "breakers", "audit", "queues", "open_payments")
+"""What is read, by the names of the statements."""
+Rows = Sequence[RowMapping]
 
 
 async def read(engine: AsyncEngine, edition: Edition, *, project_id: int | None, most: int) -> Snapshot:
@@ -99,13 +158,12 @@ async def read(engine: AsyncEngine, edition: Edition, *, project_id: int | None,
     async with reading(engine) as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         values = {"project_id": project_id, "most": most}
-        rows = {
-            name: (await connection.execute(text(query(f"metrics_{name}")), values)).mappings().all()
-            for name in ("balances", "payments", "requests", "breakers")
+        rows: dict[str, Rows] = {
+            name: (await connection.execute(text(query(f"metrics_{name}")), values)).mappings().all() for name in KINDS
         }
         assets = await _assets(connection, {row["asset_id"] for name in ("balances", "payments") for row in rows[name]})
         lags = await _lags(connection, edition)
-    return _snapshot(rows, assets, lags)
+    return _snapshot(_split(rows), assets, lags)
 
 
 async def _assets(connection: AsyncConnection, asset_ids: set[int]) -> dict[int, Asset]:
@@ -119,31 +177,52 @@ async def _lags(connection: AsyncConnection, edition: Edition) -> dict[str, floa
     return {name: max(0.0, (now - moment).total_seconds()) for name, moment in exact.items()}
 
 
-def _snapshot(
-    rows: dict[str, Sequence[RowMapping]], assets: Mapping[int, Asset], lags: Mapping[str, float]
-) -> Snapshot:
-    by_outcome = [row for row in rows["requests"] if row["outcome"] is not None]
-    over_all = [row for row in rows["requests"] if row["outcome"] is None]
-    kinds: dict[str, Sequence[RowMapping]] = rows | {"requests": by_outcome, "services": over_all}
+def _split(rows: dict[str, Rows]) -> dict[str, Rows]:
+    """Rows by family: two statements answer for two families each."""
+    return rows | {
+        "requests": [row for row in rows["requests"] if row["outcome"] is not None],
+        "services": [row for row in rows["requests"] if row["outcome"] is None],
+        "audit": [row for row in rows["audit"] if row["severity"] is not None],
+        "transitions": [row for row in rows["audit"] if row["severity"] is None],
+    }
+
+
+def _snapshot(rows: dict[str, Rows], assets: Mapping[int, Asset], lags: Mapping[str, float]) -> Snapshot:
+    services = [RequestTotal(**_without(row)) for row in rows["services"]]
     return Snapshot(
         balances=[Balance(asset=assets[row["asset_id"]], **_without(row, "asset_id")) for row in rows["balances"]],
-        payments=[_payment_total(row, assets) for row in rows["payments"]],
-        requests=[_request_total(row) for row in by_outcome],
-        services=[_request_total(row) for row in over_all],
+        payments=[PaymentTotal(asset=assets[row["asset_id"]], **_without(row, "asset_id")) for row in rows["payments"]],
+        requests=[RequestTotal(**_without(row)) for row in rows["requests"]],
+        services=services,
+        latencies=_latencies(rows["latency"], services),
         breakers=[Breaker(**_without(row)) for row in rows["breakers"]],
-        found={name: kind[0]["found"] if kind else 0 for name, kind in kinds.items()},
+        transitions=[AuditTotal(**_without(row)) for row in rows["transitions"]],
+        audit=[AuditTotal(**_without(row)) for row in rows["audit"]],
+        queues=[Queue(**_without(row)) for row in rows["queues"]],
+        open_payments=[OpenPayments(**_without(row)) for row in rows["open_payments"]],
+        found={name: kind[0]["found"] if kind else 0 for name, kind in rows.items()},
         lags=lags,
     )
 
 
-def _payment_total(row: RowMapping, assets: Mapping[int, Asset]) -> PaymentTotal:
-    values = _without(row, "asset_id") | {"payments": int(row["payments"]), "amount": int(row["amount"])}
-    return PaymentTotal(asset=assets[row["asset_id"]], **values)
-
-
-def _request_total(row: RowMapping) -> RequestTotal:
-    return RequestTotal(**_without(row) | {"requests": int(row["requests"]), "retries": int(row["retries"])})
+def _latencies(rows: Rows, services: Sequence[RequestTotal]) -> list[Latency]:
+    """With the sums, which the totals of attempts have; who is beyond their limit is left out."""
+    sums = {(total.project, total.agent, total.service): total.latency_ms_sum for total in services}
+    return [
+        Latency(
+            cells=dict(zip(row["cells"], row["counts"], strict=True)),
+            ms_sum=sums[row["project"], row["agent"], row["service"]],
+            **_without(row, "cells", "counts"),
+        )
+        for row in rows
+        if (row["project"], row["agent"], row["service"]) in sums
+    ]
 
 
 def _without(row: RowMapping, *names: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in (*names, "found")}
+    """The columns as a value's fields; sums come as `numeric`, and are whole."""
+    return {
+        name: int(value) if isinstance(value, Decimal) else value
+        for name, value in row.items()
+        if name not in (*names, "found")
+    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.reads import hourly, lists
+from api.reads import buckets, lists, views
 
 router = APIRouter()
-# Hourly first: /v1/payments/hourly is no payment's id.
-router.include_router(hourly.router)
+# Buckets first: /v1/payments/hourly is no payment's id.
+router.include_router(buckets.router)
 router.include_router(lists.router)
+router.include_router(views.router)

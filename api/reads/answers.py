@@ -18,15 +18,16 @@ from api.reads import cursors
 from api.reads.cursors import Cursor
 from api.reads.fields import write
 from api.reads.questions import Question, RangeQuestion
-from api.reads.ranges import RAW_RANGE, check_width, window_of
+from api.reads.ranges import DEFAULT_RANGE, RAW_RANGE, check_width, window_of
 from store.addresses import signature_to_bytes
 from store.engine import reading
 from store.errors import InvalidValue
 from store.readers import names
 from store.readers.listings import Asked, Listing, Page, read_page
+from store.readers.positions import Window
 from store.readers.values import Row
 
-_NOT_FILTERS = ("limit", "cursor", "from_", "to", "group_by", "bucket")
+_NOT_FILTERS = ("limit", "cursor", "from_", "to", "group_by", "bucket", "history")
 _NAMED: dict[str, tuple[str, Callable[[AsyncConnection, int, str], Awaitable[object]]]] = {
     "agent": ("agent_id", names.agent_id),
     "asset": ("asset_ids", names.asset_ids),
@@ -54,12 +55,13 @@ Reads = Annotated[Asker, Depends(asker)]
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A list as a route has it: what is read and how, how an item is written, the widest range, fields left out."""
+    """A list as a route has it: what is read and how, how an item is written, its ranges, fields left out."""
 
     listing: Listing[Any]
     item: type[BaseModel]
     read: Callable[[AsyncConnection, Listing[Any], Asked], Awaitable[Page[Any]]] = read_page
     widest: timedelta = RAW_RANGE
+    default: timedelta = DEFAULT_RANGE
     without: frozenset[str] = frozenset()
 
 
@@ -71,15 +73,20 @@ def start_of(who: Asker, listed: Listed, question: Question) -> Cursor:
     if question.cursor is not None:
         start = cursors.decode(question.cursor, listed.listing.position, _binding(who, listed, question))
     else:
-        window = None
-        if isinstance(question, RangeQuestion):
-            window = window_of(question.from_, question.to, now=who.state.clock(), skew=settings.clock_skew)
+        window = _window(who, listed, question) if isinstance(question, RangeQuestion) else None
         start = Cursor(window=window, position=listed.listing.position.first(window))
     if (start.window is None) == listed.listing.is_of_time:
         raise InvalidValue("this cursor belongs to another list")
     if start.window is not None:
         check_width(start.window, listed.widest, settings.clock_skew)
     return start
+
+
+def _window(who: Asker, listed: Listed, question: RangeQuestion) -> Window | None:
+    if not listed.listing.is_of_time:
+        return None
+    skew = who.state.settings.clock_skew
+    return window_of(question.from_, question.to, now=who.state.clock(), skew=skew, default=listed.default)
 
 
 def _binding(who: Asker, listed: Listed, question: Question) -> bytes:
@@ -112,7 +119,7 @@ async def _filters(connection: AsyncConnection, project_id: int, question: Quest
             filters[parameter] = await resolve(connection, project_id, value)
         else:
             filters[name] = signature_to_bytes("solana:", value) if name == "signature" else value
-    for dimension in filter(None, getattr(question, "group_by", "").split(",")):
+    for dimension in filter(None, (getattr(question, "group_by", None) or "").split(",")):
         if dimension != "asset":
             filters[f"by_{dimension}"] = True
     return filters

@@ -46,7 +46,8 @@ def signature(raw: bytes) -> str:
     return signature_to_text(raw) if len(raw) == 64 else raw.hex()
 
 
-def _json(encoded: str) -> msgspec.Raw:
+def json_text(encoded: str) -> msgspec.Raw:
+    """JSON that the database encoded."""
     return msgspec.Raw(encoded.encode())
 
 
@@ -64,9 +65,9 @@ Tokens = Annotated[str, Written(tokens), Field(description="Whole tokens", examp
 Address = Annotated[str, Written(address), Field(examples=["EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"])]
 Signature = Annotated[str, Written(signature), Field(description="Base58 of 64 bytes")]
 Digest = Annotated[str, Written(bytes.hex), Field(description="Hexadecimal")]
-JsonObject = Annotated[dict[str, Any], Written(_json)]
-JsonArray = Annotated[list[Any], Written(_json)]
-Json = Annotated[Any, Written(_json)]
+JsonObject = Annotated[dict[str, Any], Written(json_text)]
+JsonArray = Annotated[list[Any], Written(json_text)]
+Json = Annotated[Any, Written(json_text)]
 
 
 def _converter(hint: object) -> Callable[[Any], Any] | None:

@@ -9,16 +9,14 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.problems import documented
 from api.reads.answers import Listed, Reads, answer, as_json
+from api.reads.buckets import answer_buckets, of_buckets
+from api.reads.choices import Name
 from api.reads.fields import write
-from api.reads.hourly import answer_hourly
 from api.reads.models import (
     AgentDetail,
     AgentItem,
     AuditItem,
     BalanceItem,
-    BalancesHourItem,
-    BreakerItem,
-    HourlyPage,
     Page,
     PaymentDetail,
     PaymentItem,
@@ -27,20 +25,18 @@ from api.reads.models import (
     ThresholdItem,
     WalletItem,
 )
+from api.reads.models_buckets import BalancesBucketItem, BucketPage
 from api.reads.questions import (
     AgentsQuestion,
     AuditQuestion,
     BalanceHistoryQuestion,
     BalancesQuestion,
-    BreakersQuestion,
-    Name,
     PaymentsQuestion,
     RequestsQuestion,
 )
-from api.reads.ranges import HOURLY_RANGE
 from store.engine import reading
 from store.errors import InvalidValue
-from store.readers import details, listings
+from store.readers import details, listings, listings_buckets
 from store.readers.values import Wallet
 
 router = APIRouter(tags=["reads"], responses=documented(401, 403, 404, 422, 503))
@@ -48,13 +44,9 @@ router = APIRouter(tags=["reads"], responses=documented(401, 403, 404, 422, 503)
 AGENTS = Listed(listing=listings.AGENTS, item=AgentItem)
 BALANCES = Listed(listing=listings.BALANCES, item=BalanceItem)
 SAMPLES = Listed(listing=listings.SAMPLES, item=SampleItem)
-BALANCES_HOURLY = Listed(
-    listing=listings.BALANCES_HOURLY, item=BalancesHourItem, read=listings.read_hours, widest=HOURLY_RANGE
-)
 PAYMENTS = Listed(listing=listings.PAYMENTS, item=PaymentItem)
 REQUESTS = Listed(listing=listings.REQUESTS, item=RequestItem)
 AUDIT_EVENTS = Listed(listing=listings.AUDIT_EVENTS, item=AuditItem)
-BREAKERS = Listed(listing=listings.BREAKERS, item=BreakerItem)
 
 
 @router.get("/v1/agents", response_model=Page[AgentItem])
@@ -83,16 +75,18 @@ async def list_balances(who: Reads, question: Annotated[BalancesQuestion, Query(
     return await answer(who, BALANCES, question)
 
 
-@router.get("/v1/balances/history", response_model=Page[SampleItem] | HourlyPage[BalancesHourItem])
+@router.get("/v1/balances/history", response_model=Page[SampleItem] | BucketPage[BalancesBucketItem])
 async def list_balance_history(who: Reads, question: Annotated[BalanceHistoryQuestion, Query()]) -> Response:
-    """Samples: wallet by wallet and asset by asset, each newest first (31 days at most). With `bucket=1h` hours, newest
-    first (400 days at most).
+    """Samples: wallet by wallet and asset by asset, each newest first (31 days at most). With `bucket=1h` hours (400
+    days at most), with `bucket=1d` days (5 years), newest first.
     """
     if question.bucket is None:
         return await answer(who, SAMPLES, question)
     if question.status is not None:
-        raise InvalidValue("`status` is a sample's; leave it out with bucket=1h")
-    return await answer_hourly(who, BALANCES_HOURLY, question, "balances_hourly")
+        raise InvalidValue("`status` is a sample's; leave it out with `bucket`")
+    return await answer_buckets(
+        who, of_buckets(listings_buckets.BALANCES, BalancesBucketItem, question.bucket), question
+    )
 
 
 @router.get("/v1/payments", response_model=Page[PaymentItem])
@@ -118,11 +112,5 @@ async def list_requests(who: Reads, question: Annotated[RequestsQuestion, Query(
 
 @router.get("/v1/audit-events", response_model=Page[AuditItem])
 async def list_audit_events(who: Reads, question: Annotated[AuditQuestion, Query()]) -> Response:
-    """Audit events, newest first. 31 days at most."""
+    """Audit events, and who dealt with them, newest first. 31 days at most."""
     return await answer(who, AUDIT_EVENTS, question)
-
-
-@router.get("/v1/breakers", response_model=Page[BreakerItem])
-async def list_breakers(who: Reads, question: Annotated[BreakersQuestion, Query()]) -> Response:
-    """Present state of every circuit breaker, by agent and component."""
-    return await answer(who, BREAKERS, question)

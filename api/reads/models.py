@@ -29,14 +29,6 @@ class Page(BaseModel, Generic[I]):
     next: str | None = Field(description="Cursor of the next page; null: this is the last one")
 
 
-class HourlyPage(Page[I], Generic[I]):
-    """One page of hours."""
-
-    exact_until: Instant = Field(
-        description="Hours that end before this are exact and final but for late events; never later than the range"
-    )
-
-
 class AgentItem(BaseModel):
     """A program that pays."""
 
@@ -111,23 +103,6 @@ class SampleItem(BaseModel):
     reason: str | None
     origin: str
     recorded_at: Instant
-
-
-class BalancesHourItem(BaseModel):
-    """Balances of one wallet and asset in one hour: extremes, and the first and last by slot."""
-
-    bucket: Instant
-    agent: AgentName
-    network: Network
-    wallet: WalletAddress
-    asset: Asset
-    samples: int
-    low_samples: int
-    amount_min: Amount
-    amount_max: Amount
-    amount_first: Amount
-    amount_last: Amount
-    slot_last: int
 
 
 class PaymentItem(BaseModel):
@@ -230,6 +205,10 @@ class AuditItem(BaseModel):
     details: Json
     origin: str
     recorded_at: Instant
+    resolved_at: Instant | None
+    resolved_by: str | None
+    resolution: str | None = Field(description="The note of who resolved it")
+    automatic: bool | None = Field(description="Resolved by a later event, and not by a person")
 
 
 class BreakerItem(BaseModel):
@@ -241,37 +220,3 @@ class BreakerItem(BaseModel):
     state: str
     ts: Instant
     event_id: UUID
-
-
-class PaymentsHourItem(BaseModel):
-    """Payments of one hour and group. Of agent, service, status and origin it has those that were asked for."""
-
-    bucket: Instant
-    agent: AgentName = ""
-    asset: Asset
-    network: Network
-    service: Service = ""
-    status: str = ""
-    origin: str = ""
-    payments: int = Field(description="Transitions that were no repeats: a payment counts once per status")
-    duplicates: int
-    amount: Amount
-    fee_lamports: Amount
-    retries: int
-
-
-class RequestsHourItem(BaseModel):
-    """Attempts of one hour and group. Of agent, service and outcome it has those that were asked for."""
-
-    bucket: Instant
-    agent: AgentName = ""
-    service: Service = ""
-    outcome: str = ""
-    requests: int
-    retries: int = Field(description="Attempts after the first")
-    paid: int
-    latency_ms_sum: int
-    latency_ms_min: int | None
-    latency_ms_max: int | None
-    backoff_ms_sum: int
-    response_bytes_sum: int

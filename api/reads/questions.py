@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.reads.choices import (
+    BalanceStatus,
+    BreakerState,
+    ErrorType,
+    Name,
+    Origin,
+    Outcome,
+    PaymentGroups,
+    PaymentStatus,
+    QueueReason,
+    QueueState,
+    RequestGroups,
+    RetryGroups,
+    SessionStatus,
+    Severity,
+    SpendGroups,
+    TrailKind,
+)
 from api.reads.ranges import Moment
-from store.tables import BALANCE_STATUSES, BREAKER_STATES, ERROR_TYPES, ORIGINS, OUTCOMES, PAYMENT_STATUSES, SEVERITIES
 
-PAYMENT_GROUPS = ("agent", "asset", "service", "status", "origin")
-REQUEST_GROUPS = ("agent", "service", "outcome")
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("no NUL character")
-    return text
-
-
-def _member_of(names: tuple[str, ...]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in names:
-            raise ValueError(f"one of {', '.join(names)}")
-        return text
-
-    return check
-
-
-def _members_of(names: tuple[str, ...]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        for name in filter(None, text.split(",")):
-            if name not in names:
-                raise ValueError(f"a comma-separated choice of {', '.join(names)}")
-        return text
-
-    return check
-
-
-def _choice(names: tuple[str, ...]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "enum": list(names)})
-
-
-Name = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_without_nul)]
-Origin = Annotated[str, AfterValidator(_member_of(ORIGINS)), _choice(ORIGINS)]
-PaymentStatus = Annotated[str, AfterValidator(_member_of(PAYMENT_STATUSES)), _choice(PAYMENT_STATUSES)]
-BalanceStatus = Annotated[str, AfterValidator(_member_of(BALANCE_STATUSES)), _choice(BALANCE_STATUSES)]
-Outcome = Annotated[str, AfterValidator(_member_of(OUTCOMES)), _choice(OUTCOMES)]
-ErrorType = Annotated[str, AfterValidator(_member_of(ERROR_TYPES)), _choice(ERROR_TYPES)]
-Severity = Annotated[str, AfterValidator(_member_of(SEVERITIES)), _choice(SEVERITIES)]
-BreakerState = Annotated[str, AfterValidator(_member_of(BREAKER_STATES)), _choice(BREAKER_STATES)]
-PaymentGroups = Annotated[
-    str,
-    AfterValidator(_members_of(PAYMENT_GROUPS)),
-    Field(description=f"Any of {', '.join(PAYMENT_GROUPS)}, separated by commas; `asset` is always among them"),
-]
-RequestGroups = Annotated[
-    str,
-    AfterValidator(_members_of(REQUEST_GROUPS)),
-    Field(description=f"Any of {', '.join(REQUEST_GROUPS)}, separated by commas"),
-]
+BucketSize = Literal["1h", "1d"]
 
 
 class Question(BaseModel):
@@ -75,8 +41,21 @@ class Question(BaseModel):
 class RangeQuestion(Question):
     """What lists of facts take: a range of time too."""
 
-    from_: Moment | None = Field(None, alias="from", description="Belongs to the range; default: 24 h before its end")
+    from_: Moment | None = Field(
+        None, alias="from", description="Belongs to the range; default: 24 h before its end, 30 d with `bucket=1d`"
+    )
     to: Moment | None = Field(None, description="Does not belong to the range; default: now, and what lies ahead of it")
+
+
+class HistoryQuestion(RangeQuestion):
+    """Present state, or what led to it."""
+
+    history: bool = Field(False, description="A range of time in place of present state; `from` and `to` imply it")
+
+    @property
+    def is_history(self) -> bool:
+        """Whether a range is asked for."""
+        return self.history or self.from_ is not None or self.to is not None
 
 
 class AgentsQuestion(Question):
@@ -93,9 +72,9 @@ class BalancesQuestion(Question):
 
 
 class BalanceHistoryQuestion(RangeQuestion):
-    """Samples, or hours of them."""
+    """Samples, or hours or days of them."""
 
-    bucket: Literal["1h"] | None = Field(None, description="Hours in place of samples")
+    bucket: BucketSize | None = Field(None, description="Hours or days in place of samples")
     agent: Name | None = None
     wallet: Name | None = None
     asset: Name | None = Field(None, description="Symbol or mint")
@@ -143,8 +122,9 @@ class AuditQuestion(RangeQuestion):
 
 
 class PaymentsHourlyQuestion(RangeQuestion):
-    """Payments per hour."""
+    """Payments per hour or day."""
 
+    bucket: BucketSize = "1h"
     group_by: PaymentGroups = "asset,status"
     agent: Name | None = None
     asset: Name | None = Field(None, description="Symbol or mint")
@@ -154,17 +134,69 @@ class PaymentsHourlyQuestion(RangeQuestion):
 
 
 class RequestsHourlyQuestion(RangeQuestion):
-    """Attempts per hour."""
+    """Attempts per hour or day."""
 
-    group_by: RequestGroups = "outcome"
+    bucket: BucketSize = "1h"
+    group_by: RequestGroups | None = Field(None, description="Default: outcome; with `quantiles` nothing")
+    quantiles: bool = Field(False, description="Median, 95th and 99th percentile of the latency; not by outcome")
     agent: Name | None = None
     outcome: Outcome | None = None
     service: Name | None = None
 
 
-class BreakersQuestion(Question):
+class SpendQuestion(RangeQuestion):
+    """What was bought from whom."""
+
+    bucket: BucketSize = "1h"
+    group_by: SpendGroups = "asset,service"
+    agent: Name | None = None
+    asset: Name | None = Field(None, description="Symbol or mint")
+    service: Name | None = None
+
+
+class RetryHealthQuestion(RangeQuestion):
+    """What retries and breakers cost and save."""
+
+    bucket: Literal["1h", "total"] = Field("1h", description="Hours, or one figure for the whole range")
+    group_by: RetryGroups = "agent,service"
+    agent: Name | None = None
+    asset: Name | None = Field(None, description="Of the amounts: symbol or mint")
+    service: Name | None = None
+
+
+class BreakersQuestion(HistoryQuestion):
     """Circuit breakers."""
 
     agent: Name | None = None
     component: Name | None = None
     state: BreakerState | None = None
+
+
+class TrailQuestion(RangeQuestion):
+    """The ledger."""
+
+    agent: Name | None = None
+    kind: TrailKind | None = None
+    severity: Severity | None = None
+    request_id: UUID | None = None
+
+
+class QueueQuestion(HistoryQuestion):
+    """Requests that were put off."""
+
+    agent: Name | None = None
+    reason: QueueReason | None = None
+    request_id: UUID | None = None
+    state: QueueState | None = Field(None, description="History only: what waits now is `queued`")
+
+
+class SessionsQuestion(Question):
+    """Wallet sessions."""
+
+    agent: Name | None = None
+    wallet: Name | None = None
+    status: SessionStatus | None = None
+
+
+class RunwayQuestion(BalancesQuestion):
+    """How long the money lasts."""

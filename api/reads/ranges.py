@@ -1,4 +1,5 @@
-"""Ranges of time: `from` (belongs to it) and `to` (does not), RFC 3339; the last 24 hours unless said otherwise.
+"""Ranges of time: `from` (belongs to it) and `to` (does not), RFC 3339; the last 24 hours (of days: 30) unless said
+otherwise.
 
 A range too wide for its bucket is refused before the database sees it.
 """
@@ -15,10 +16,13 @@ from store.errors import InvalidValue
 from store.readers.positions import Window
 
 DEFAULT_RANGE = timedelta(hours=24)
+DEFAULT_DAYS = timedelta(days=30)
 RAW_RANGE = timedelta(days=31)
 """Widest range of one call that lists rows as they are stored."""
 HOURLY_RANGE = timedelta(days=400)
 """Widest range of one call that lists hours."""
+DAILY_RANGE = timedelta(days=5 * 366)
+"""Widest range of one call that lists days."""
 
 
 def parse_instant(text: object) -> datetime:
@@ -36,11 +40,13 @@ Moment = Annotated[
 ]
 
 
-def window_of(from_: datetime | None, to: datetime | None, *, now: datetime, skew: timedelta) -> Window:
+def window_of(
+    from_: datetime | None, to: datetime | None, *, now: datetime, skew: timedelta, default: timedelta = DEFAULT_RANGE
+) -> Window:
     """The range asked for. Without `to` it reaches as far ahead as ingest accepts events: `skew`."""
     end = now + skew if to is None else to
     if from_ is None:
-        from_ = _before(now if to is None else to, DEFAULT_RANGE)
+        from_ = _before(now if to is None else to, default)
     if from_ >= end:
         raise InvalidValue("`from` must lie before `to`")
     return Window(from_, end)

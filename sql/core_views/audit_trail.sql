@@ -29,11 +29,12 @@ LEFT JOIN LATERAL (
     AND b.ts > h.ts AND b.ts < h.ts + INTERVAL '1 hour'
   ORDER BY b.ts LIMIT 1
 ) later ON true
-WHERE NOT EXISTS (
-  SELECT FROM tollwatch.api_requests n
+WHERE q.id = (
+  SELECT n.id FROM tollwatch.api_requests n
   WHERE n.project_id = q.project_id AND n.request_id = q.request_id
     AND n.ts BETWEEN q.ts - INTERVAL '1 day' AND q.ts + INTERVAL '1 day'
-    AND (n.attempt, n.ts, n.id) > (q.attempt, q.ts, q.id)
+  ORDER BY n.attempt DESC, n.ts DESC, n.id DESC
+  LIMIT 1
 )
 UNION ALL
 SELECT e.project_id, e.ts, 'audit', e.id, e.agent_id, e.request_id, e.event_type, e.severity, e.component, NULL, NULL,

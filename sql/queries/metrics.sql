@@ -4,10 +4,18 @@
 -- oldest ids), and says in `found` how many there are.
 
 -- name: metrics_balances
--- Newest balance of every wallet and asset that is still in use. Atomic units.
+-- Newest balance of every wallet and asset that is still in use, and how long it lasts (runway_s NULL: nothing flows out;
+-- the figures are those of tollwatch.runway, with the hours summed once and not per wallet). Atomic units.
 SELECT p.name AS project, g.name AS agent, w.network, w.address_text AS wallet, h.asset_id, h.amount, h.threshold, h.ts,
-  count(*) OVER () AS found
+  CAST(h.amount * greatest(b.observed_s, 60) / nullif(b.outflow, 0) AS float8) AS runway_s, count(*) OVER () AS found
 FROM tollwatch.balance_heads h
+LEFT JOIN (
+  SELECT r.project_id, r.wallet_id, r.asset_id, sum(r.outflow) AS outflow,
+    extract(epoch FROM max(r.last_ts) - min(r.first_ts)) AS observed_s
+  FROM tollwatch.balances_hourly r
+  WHERE r.bucket >= now() - INTERVAL '24 hours' AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  GROUP BY 1, 2, 3
+) b USING (project_id, wallet_id, asset_id)
 JOIN tollwatch.projects p ON p.id = h.project_id
 JOIN tollwatch.agents g ON g.id = h.agent_id AND g.archived_at IS NULL
 JOIN tollwatch.wallets w ON w.id = h.wallet_id AND w.archived_at IS NULL
@@ -44,19 +52,19 @@ ORDER BY t.project_id, t.agent_id, t.asset_id, t.status, t.origin
 -- name: metrics_requests
 -- Totals of attempts, by outcome and (outcome NULL) over all outcomes: the base plus the buckets from the fold horizon
 -- on, in one statement. `found` and the limit are per family: with outcome, and without.
-SELECT p.name AS project, g.name AS agent, g.network, t.service, t.outcome, t.requests, t.retries, t.found
+SELECT p.name AS project, g.name AS agent, g.network, t.service, t.outcome, t.requests, t.retries, t.latency_ms_sum, t.found
 FROM (
   SELECT parts.project_id, parts.agent_id, parts.service, parts.outcome,
-    sum(parts.requests) AS requests, sum(parts.retries) AS retries,
+    sum(parts.requests) AS requests, sum(parts.retries) AS retries, sum(parts.latency_ms_sum) AS latency_ms_sum,
     row_number() OVER (PARTITION BY grouping(parts.outcome)
                        ORDER BY parts.project_id, parts.agent_id, parts.service, parts.outcome) AS place,
     count(*) OVER (PARTITION BY grouping(parts.outcome)) AS found
   FROM (
-    SELECT b.project_id, b.agent_id, b.service, b.outcome, b.requests, b.retries
+    SELECT b.project_id, b.agent_id, b.service, b.outcome, b.requests, b.retries, b.latency_ms_sum
     FROM tollwatch.request_totals b
     WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
     UNION ALL
-    SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries
+    SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
     FROM tollwatch.requests_hourly r
     WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'api_requests')
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
@@ -67,6 +75,89 @@ JOIN tollwatch.projects p ON p.id = t.project_id
 JOIN tollwatch.agents g ON g.id = t.agent_id
 WHERE t.place <= :most
 ORDER BY t.project_id, t.agent_id, t.service, t.outcome
+
+-- name: metrics_latency
+-- Histogram of latency of every agent and service: the base plus the buckets from the fold horizon on, in one statement.
+-- Returns cells (n: 10^(n/20) ≤ ms < 10^((n+1)/20); -1: less than a millisecond) and how many attempts each holds.
+SELECT p.name AS project, g.name AS agent, g.network, t.service, t.cells, t.counts, t.found
+FROM (
+  SELECT k.project_id, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts,
+    count(*) OVER () AS found
+  FROM (
+    SELECT parts.project_id, parts.agent_id, parts.service, parts.latency_bucket,
+      CAST(sum(parts.requests) AS bigint) AS requests
+    FROM (
+      SELECT b.project_id, b.agent_id, b.service, b.latency_bucket, b.requests
+      FROM tollwatch.latency_totals b
+      WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
+      UNION ALL
+      SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+      FROM tollwatch.request_latency_hourly r
+      WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'api_requests')
+        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    ) parts
+    GROUP BY 1, 2, 3, 4
+  ) k
+  GROUP BY 1, 2, 3
+  ORDER BY 1, 2, 3
+  LIMIT :most
+) t
+JOIN tollwatch.projects p ON p.id = t.project_id
+JOIN tollwatch.agents g ON g.id = t.agent_id
+ORDER BY t.project_id, t.agent_id, t.service
+
+-- name: metrics_audit
+-- Totals of audit events: the base plus the buckets from the fold horizon on, in one statement. Two families, each with
+-- its own limit and `found`: by event type and severity (component NULL), and of breaker events by component.
+SELECT p.name AS project, coalesce(g.name, '') AS agent, coalesce(g.network, '') AS network, t.event_type, t.severity,
+  t.component, t.events, t.found
+FROM (
+  SELECT parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component,
+    sum(parts.events) AS events,
+    row_number() OVER (PARTITION BY grouping(parts.component)
+      ORDER BY parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component) AS place,
+    count(*) OVER (PARTITION BY grouping(parts.component)) AS found
+  FROM (
+    SELECT b.project_id, b.agent_id, b.event_type, b.severity, b.component, b.events
+    FROM tollwatch.audit_totals b
+    WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
+    FROM tollwatch.audit_hourly r
+    WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'audit_events')
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  ) parts
+  GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3, 5))
+  HAVING grouping(parts.component) = 1
+    OR parts.agent_id > 0 AND parts.event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
+) t
+JOIN tollwatch.projects p ON p.id = t.project_id
+LEFT JOIN tollwatch.agents g ON g.id = t.agent_id
+WHERE t.place <= :most
+ORDER BY t.project_id, t.agent_id, t.event_type, t.severity, t.component
+
+-- name: metrics_queues
+-- How many requests of every agent in use wait now; 0 too.
+SELECT p.name AS project, g.name AS agent, g.network, count(q.request_id) AS waiting, count(*) OVER () AS found
+FROM tollwatch.agents g
+JOIN tollwatch.projects p ON p.id = g.project_id
+LEFT JOIN tollwatch.queue_state q ON (q.project_id, q.agent_id) = (g.project_id, g.id)
+WHERE g.archived_at IS NULL AND (CAST(:project_id AS int) IS NULL OR g.project_id = :project_id)
+GROUP BY p.name, g.id
+ORDER BY g.id
+LIMIT :most
+
+-- name: metrics_open_payments
+-- How many payments have a fate that is not known, by agent, network of the asset and status; none: no row.
+SELECT p.name AS project, g.name AS agent, s.network, o.status, count(*) AS payments, count(*) OVER () AS found
+FROM tollwatch.open_payments o
+JOIN tollwatch.projects p ON p.id = o.project_id
+JOIN tollwatch.agents g ON g.id = o.agent_id
+JOIN tollwatch.assets s ON s.id = o.asset_id
+WHERE CAST(:project_id AS int) IS NULL OR o.project_id = :project_id
+GROUP BY o.project_id, p.name, g.id, s.network, o.status
+ORDER BY o.project_id, g.id, s.network, o.status
+LIMIT :most
 
 -- name: metrics_breakers
 -- Present state of every circuit breaker of an agent in use.

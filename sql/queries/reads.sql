@@ -173,9 +173,10 @@ LEFT JOIN tollwatch.wallets w ON w.id = q.wallet_id
 ORDER BY q.ts DESC, q.id DESC
 
 -- name: read_audit_events
--- A page of audit events, newest first.
+-- A page of audit events, newest first, and who dealt with them.
 SELECT e.ts, e.id, e.event_type, e.severity, g.name AS agent, e.component, e.request_id, e.entity_type, e.entity_id,
-  CAST(e.details AS text) AS details, e.origin, e.recorded_at
+  CAST(e.details AS text) AS details, e.origin, e.recorded_at, r.resolved_at, r.resolved_by, r.note AS resolution,
+  r.automatic
 FROM (
   SELECT e.*
   FROM tollwatch.audit_events e
@@ -193,6 +194,7 @@ FROM (
   LIMIT :limit
 ) e
 LEFT JOIN tollwatch.agents g ON g.id = e.agent_id
+LEFT JOIN tollwatch.audit_resolutions r ON (r.project_id, r.event_id) = (e.project_id, e.id)
 ORDER BY e.ts DESC, e.id DESC
 
 -- name: read_breakers

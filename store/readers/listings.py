@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -15,22 +14,30 @@ from store.named_sql import query
 from store.readers import positions, values
 from store.readers.positions import Position, Window
 
-FIRST_PART = timedelta(days=7)
-"""Hours are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
-PART_GROWTH = 4
-
 R = TypeVar("R", bound=values.Row)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing(Generic[R]):
-    """One list. `filters` are the parameters of the statement that may be NULL: no filter, or not grouped by it."""
+    """One list. `filters` are the parameters of the statement that may be NULL: no filter, or not grouped by it.
+
+    `of`: what the statement's `{…}` stand for, which is never a caller's.
+    """
 
     query: str
     row: type[R]
     position: type[Position]
     filters: tuple[str, ...] = ()
     is_of_time: bool = True
+    of: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def statement(self) -> str:
+        """The statement's text."""
+        found = query(self.query)
+        for name, value in self.of.items():
+            found = found.replace("{" + name + "}", value)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +61,10 @@ class Page(Generic[R]):
 
 async def read_page(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
     """Read one page. Filters that `asked` does not name are off. Raises DatabaseError."""
-    return _page(listing, asked, await _fetch(connection, listing, asked))
+    return cut(listing, asked, await fetch(connection, listing, asked))
 
 
-async def read_hours(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
-    """Read one page of hours, from the newest part of the range back. Raises DatabaseError.
-
-    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Parts grow, so a
-    range with little in it takes few statements.
-    """
-    assert asked.window is not None
-    rows: list[R] = []
-    part, window, position = FIRST_PART, asked.window, asked.position
-    while True:
-        end: datetime = position.before_bucket  # type: ignore[attr-defined]
-        from_ts = end - min(part, end - asked.window.from_ts)
-        window = Window(from_ts, window.to_ts)
-        narrowed = replace(asked, window=window, position=position, limit=asked.limit - len(rows))
-        rows += await _fetch(connection, listing, narrowed)
-        if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
-            return _page(listing, asked, rows)
-        position = listing.position.first(Window(from_ts, from_ts))
-        part *= PART_GROWTH
-
-
-async def _fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> list[R]:
+async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> list[R]:
     """The rows of a page, and one more where there is one."""
     parameters = {
         **dict.fromkeys(listing.filters),
@@ -88,11 +74,12 @@ async def _fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked)
         "project_id": asked.project_id,
         "limit": asked.limit + 1,
     }
-    found = await connection.execute(text(query(listing.query)), parameters)
+    found = await connection.execute(text(listing.statement), parameters)
     return [listing.row.from_row(row) for row in found.mappings()]
 
 
-def _page(listing: Listing[R], asked: Asked, rows: list[R]) -> Page[R]:
+def cut(listing: Listing[R], asked: Asked, rows: list[R]) -> Page[R]:
+    """The page of rows that `fetch` gave."""
     kept = rows[: asked.limit]
     return Page(rows=kept, next=listing.position.of(kept[-1]) if len(rows) > len(kept) else None)
 
@@ -154,25 +141,4 @@ AUDIT_EVENTS = Listing(
         "entity_type",
         "entity_id",
     ),
-)
-PAYMENTS_HOURLY = Listing(
-    query="read_payments_hourly",
-    row=values.PaymentsHour,
-    position=positions.PaymentsHourPosition,
-    filters=(
-        *("by_agent", "by_service", "by_status", "by_origin"),
-        *("agent_id", "asset_ids", "status", "origin", "service"),
-    ),
-)
-REQUESTS_HOURLY = Listing(
-    query="read_requests_hourly",
-    row=values.RequestsHour,
-    position=positions.RequestsHourPosition,
-    filters=("by_agent", "by_service", "by_outcome", "agent_id", "outcome", "service"),
-)
-BALANCES_HOURLY = Listing(
-    query="read_balances_hourly",
-    row=values.BalancesHour,
-    position=positions.BalancesHourPosition,
-    filters=("agent_id", "wallet_ids", "asset_ids"),
 )

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from store.identity import EPOCH
 from store.readers.values import Row
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -87,8 +88,8 @@ class FactPosition(Position, frozen=True, array_like=True):
     before_id: UUID
 
 
-class PaymentsHourPosition(Position, frozen=True, array_like=True):
-    """Backwards by hour and group."""
+class PaymentsBucketPosition(Position, frozen=True, array_like=True):
+    """Backwards by bucket and group."""
 
     FIRST = (END, 0, 0, "", "", "")
     before_bucket: Instant
@@ -99,8 +100,8 @@ class PaymentsHourPosition(Position, frozen=True, array_like=True):
     before_origin: Word
 
 
-class RequestsHourPosition(Position, frozen=True, array_like=True):
-    """Backwards by hour and group."""
+class RequestsBucketPosition(Position, frozen=True, array_like=True):
+    """Backwards by bucket and group."""
 
     FIRST = (END, 0, "", "")
     before_bucket: Instant
@@ -109,11 +110,55 @@ class RequestsHourPosition(Position, frozen=True, array_like=True):
     before_outcome: Word
 
 
-class BalancesHourPosition(Position, frozen=True, array_like=True):
-    """Backwards by hour, wallet, asset and agent."""
+class BalancesBucketPosition(Position, frozen=True, array_like=True):
+    """Backwards by bucket, wallet, asset and agent."""
 
     FIRST = (END, 0, 0, 0)
     before_bucket: Instant
     before_wallet_id: RowId
     before_asset_id: RowId
     before_agent_id: RowId
+
+
+class SpendPosition(Position, frozen=True, array_like=True):
+    """Backwards by bucket and group."""
+
+    FIRST = (END, 0, 0, "")
+    before_bucket: Instant
+    before_agent_id: RowId
+    before_asset_id: RowId
+    before_service: Word
+
+
+class RetryHealthPosition(Position, frozen=True, array_like=True):
+    """Backwards by bucket and group; all totals have one bucket, the range's start."""
+
+    FIRST = (END, 0, "")
+    before_bucket: Instant
+    before_agent_id: RowId
+    before_service: Word
+
+
+class WaitingPosition(Position, frozen=True, array_like=True):
+    """By how long it waits, agent and request."""
+
+    FIRST = (EPOCH, 0, UUID(int=0))
+    after_queued_at: Instant
+    after_agent_id: RowId
+    after_request_id: UUID
+
+
+class SessionPosition(Position, frozen=True, array_like=True):
+    """By agent and session."""
+
+    FIRST = (0, UUID(int=0))
+    after_agent_id: RowId
+    after_session_id: UUID
+
+
+class IntervalPosition(Position, frozen=True, array_like=True):
+    """Backwards by start and the event that began it."""
+
+    FIRST = (END, UUID(int=0))
+    before_started_at: Instant
+    before_event_id: UUID

@@ -25,6 +25,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**row)
 
 
+class Summed(Row, frozen=True, kw_only=True):
+    """A row with sums."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> Self:
+        """Sums come as `numeric`, and are whole."""
+        whole: dict[str, Any] = {k: int(v) if isinstance(v, Decimal) else v for k, v in row.items()}
+        return cls(**whole)
+
+
 class Agent(Row, frozen=True, kw_only=True):
     """A program that pays. `low_balance_threshold` is in whole tokens."""
 
@@ -185,7 +195,7 @@ class Attempt(Row, frozen=True, kw_only=True):
 
 
 class AuditEntry(Row, frozen=True, kw_only=True):
-    """One audit event."""
+    """One audit event, and who dealt with it; `resolution` is that person's note, `automatic`: no person did."""
 
     ts: datetime
     id: UUID
@@ -199,6 +209,10 @@ class AuditEntry(Row, frozen=True, kw_only=True):
     details: str | None
     origin: str
     recorded_at: datetime
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
+    automatic: bool | None
 
 
 class Breaker(Row, frozen=True, kw_only=True):
@@ -211,69 +225,3 @@ class Breaker(Row, frozen=True, kw_only=True):
     state: str
     ts: datetime
     event_id: UUID
-
-
-class Hour(Row, frozen=True, kw_only=True):
-    """One group of one hour; `bucket` is its start. Dimensions that were not asked for are 0, '' or None."""
-
-    bucket: datetime
-
-    @classmethod
-    def from_row(cls, row: Mapping[Any, Any]) -> Self:
-        """Sums come as `numeric`, and are whole."""
-        whole: dict[str, Any] = {k: int(v) if isinstance(v, Decimal) else v for k, v in row.items()}
-        return cls(**whole)
-
-
-class PaymentsHour(Hour, frozen=True, kw_only=True):
-    """Payments of an hour. `amount` and `fee_lamports` leave repeats out."""
-
-    agent_id: int
-    asset_id: int
-    agent: str | None
-    asset: str
-    network: str
-    service: str
-    status: str
-    origin: str
-    payments: int
-    duplicates: int
-    amount: int
-    fee_lamports: int
-    retries: int
-
-
-class RequestsHour(Hour, frozen=True, kw_only=True):
-    """Attempts of an hour. Latencies are of the attempts that told one."""
-
-    agent_id: int
-    agent: str | None
-    service: str
-    outcome: str
-    requests: int
-    retries: int
-    paid: int
-    latency_ms_sum: int
-    latency_ms_min: int | None
-    latency_ms_max: int | None
-    backoff_ms_sum: int
-    response_bytes_sum: int
-
-
-class BalancesHour(Hour, frozen=True, kw_only=True):
-    """Balances of an hour: extremes, and the first and last by slot."""
-
-    wallet_id: int
-    asset_id: int
-    agent_id: int
-    agent: str
-    network: str
-    wallet: str
-    asset: str
-    samples: int
-    low_samples: int
-    amount_min: int
-    amount_max: int
-    amount_first: int
-    amount_last: int
-    slot_last: int

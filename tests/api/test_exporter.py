@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from api.exporter_families import in_tokens
+from api.exporter_values import in_tokens
 from store import totals
+from store.horizons import ROLLUPS
 from store.settings import SOLANA_MAINNET
 from tests.api.test_exporter_tools import of, scrape
 from tests.api.test_reads_tools import add_key, close_site, make_site
@@ -110,7 +111,7 @@ async def test_totals_stay_through_a_fold_and_go_on_from_there(site):
     await site.refresh()
     before = await scrape(site)
     assert list(of(before, "tollwatch_payments_total").values()) == [60]
-    assert await totals.fold(site.engine, site.state.edition, site.state.settings) == 2
+    assert await totals.fold(site.engine, site.state.edition, site.state.settings) == 3
     assert (await rows(site.engine, "SELECT payments FROM tollwatch.payment_totals")) == [(30,)]
     after = await scrape(site)
     assert await totals.fold(site.engine, site.state.edition, site.state.settings) == 0
@@ -143,11 +144,7 @@ async def test_breakers_have_one_state_of_three(site):
 async def test_the_exporter_tells_about_itself(site, edition):
     found = await scrape(site)
     assert of(found, "tollwatch_exporter_database_up") == {(): 1}
-    assert set(of(found, "tollwatch_rollup_lag_seconds")) == {
-        ("payments_hourly",),
-        ("requests_hourly",),
-        ("balances_hourly",),
-    }
+    assert set(of(found, "tollwatch_rollup_lag_seconds")) == {(rollup.name,) for rollup in ROLLUPS}
     assert set(of(found, "tollwatch_db_pool_connections")) == {("in_use",), ("idle",)}
     assert [labels[0] for labels in of(found, "tollwatch_build_info")] == [edition]
     site.state.ingest_metrics.count("payment", "accepted", number=3)

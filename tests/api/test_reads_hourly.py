@@ -7,7 +7,6 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from itertools import combinations
 
-import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
@@ -103,6 +102,7 @@ async def test_payments_per_hour_are_the_sums_of_the_raw_rows_in_every_grouping(
         "payments": lambda row: int(not row["repeat"]),
         "duplicates": lambda row: int(row["repeat"]),
         "amount": lambda row: 0 if row["repeat"] else row["amount"],
+        "retry_amount": lambda row: 0 if row["repeat"] or not row["retries"] else row["amount"],
         "fee_lamports": lambda row: 0 if row["repeat"] else row["fee"],
         "retries": lambda row: 0 if row["repeat"] else row["retries"],
     }
@@ -146,6 +146,7 @@ async def test_attempts_per_hour_are_the_sums_of_the_raw_rows_in_every_grouping(
     sums = {
         "requests": lambda row: 1,
         "retries": lambda row: int(row["attempt"] > 1),
+        "retry_successes": lambda row: int(row["attempt"] > 1 and row["outcome"] == "ok"),
         "paid": lambda row: int(row["paid"]),
         "latency_ms_sum": lambda row: row["latency_ms"] or 0,
         "backoff_ms_sum": lambda row: row["backoff_ms"],
@@ -229,10 +230,23 @@ async def test_a_long_range_is_read_back_in_parts_without_losing_or_repeating_an
         assert found == [shown(at.replace(minute=0, second=0, microsecond=0)) for at in hours]
 
 
-@pytest.mark.parametrize("path", ["/v1/payments/hourly", "/v1/requests/hourly", "/v1/balances/history?bucket=1h"])
-async def test_a_range_too_wide_is_refused_without_asking_the_database(site, path):
+WIDEST = {
+    "/v1/payments/hourly": 400,
+    "/v1/requests/hourly": 400,
+    "/v1/balances/history?bucket=1h": 400,
+    "/v1/spend?bucket=1d": 1830,
+    "/v1/retry-health": 400,
+    "/v1/retry-health?bucket=total": 31,
+    "/v1/audit-trail": 31,
+    "/v1/queue": 31,
+    "/v1/breakers": 31,
+}
+
+
+async def test_a_range_too_wide_is_refused_without_asking_the_database(site):
     async with site.engine.begin() as connection:  # a statement would wait, and fail at its deadline
         await connection.execute(text("LOCK TABLE tollwatch.assets, tollwatch.agents IN ACCESS EXCLUSIVE MODE"))
-        answer = await site.get(path + ("&" if "?" in path else "?") + "from=2020-01-01T00:00:00Z")
-    assert answer.status_code == 422
-    assert "400 days" in answer.json()["detail"]
+        for path, days in WIDEST.items():
+            answer = await site.get(path + ("&" if "?" in path else "?") + "from=2020-01-01T00:00:00Z")
+            assert answer.status_code == 422
+            assert f"{days} days" in answer.json()["detail"], path

@@ -176,6 +176,8 @@ async def test_samples_come_wallet_by_wallet_newest_first_and_hours_by_slot(site
         "amount_first": "500",
         "amount_last": "900",
         "slot_last": 12,
+        "inflow": "400",
+        "outflow": "0",
     }
     latest = {item["wallet"]: item for item in await site.items("/v1/balances")}
     assert latest["wallet-acme-0"]["amount"] == "900"

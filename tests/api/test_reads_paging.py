@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from store.identity import to_milliseconds, uuid7
-from tests.api.test_reads_tools import add_key, close_site, make_site
-from tests.store.world import audit, make_world, moment, payment, request, sample
+from tests.api.test_reads_tools import add_key, add_session, close_site, make_site
+from tests.store.world import audit, make_world, moment, payment, queued, request, sample
 
 
 @pytest_asyncio.fixture
@@ -59,7 +59,10 @@ async def test_every_list_pages_through_what_it_has(site, limit):
             for i in range(4)
             for asset in ("USDC", "SOL")
         ],
+        queue_events=[queued(world, at=at, agent=i % 2) for i in range(5)],
     )
+    for i in range(3):
+        await add_session(site, agent=i % 2)
     sizes = {
         "/v1/agents": 2,
         "/v1/balances": 4,
@@ -71,6 +74,19 @@ async def test_every_list_pages_through_what_it_has(site, limit):
         "/v1/breakers": 5,
         "/v1/payments/hourly?group_by=agent,service,status,origin": None,
         "/v1/requests/hourly?group_by=agent,service,outcome": None,
+        "/v1/payments/hourly?bucket=1d&group_by=agent": None,
+        "/v1/requests/hourly?quantiles=true&group_by=agent,service": None,
+        "/v1/balances/history?bucket=1d": None,
+        "/v1/breakers?history=true": 5,
+        "/v1/audit-trail": None,
+        "/v1/queue": 5,
+        "/v1/queue?history=true": 5,
+        "/v1/sessions": 3,
+        "/v1/runway": 4,
+        "/v1/spend?group_by=agent": None,
+        "/v1/spend?bucket=1d&group_by=agent": None,
+        "/v1/retry-health": None,
+        "/v1/retry-health?bucket=total": 2,
     }
     async with site.client() as client:
         documents = site.app.openapi()
@@ -111,7 +127,9 @@ async def test_each_key_sees_its_own_project_alone(site):
         api_requests=[request(other), request(site.world)],
         audit_events=[audit(other, "breaker_opened", component="c"), audit(site.world, "paused")],
         balance_samples=[sample(other, 9, 9), sample(site.world, 1, 1)],
+        queue_events=[queued(other), queued(site.world, reason="rpc")],
     )
+    await add_session(site, world=other)
     assert [item["amount"] for item in await site.items("/v1/payments")] == ["1"]
     assert [item["amount"] for item in await site.items("/v1/payments", key="other")] == ["99"]
     assert [item["amount"] for item in await site.items("/v1/payments/hourly", key="other")] == ["99"]
@@ -122,6 +140,22 @@ async def test_each_key_sees_its_own_project_alone(site):
     assert len(await site.items("/v1/requests")) == 1
     assert await site.items("/v1/breakers") == []
     assert "breaker_opened" not in {item["event_type"] for item in await site.items("/v1/audit-events")}
+    assert await site.items("/v1/breakers", history=True) == []
+    for more in ({}, {"history": True}):
+        assert [item["reason"] for item in await site.items("/v1/queue", **more)] == ["rpc"]
+    assert await site.items("/v1/sessions") == []
+    assert {item["wallet"] for item in await site.items("/v1/runway")} == {"wallet-acme-0"}
+    assert [item["amount"] for item in await site.items("/v1/spend")] == ["1"]
+    assert [item["amount"] for item in await site.items("/v1/spend", bucket="1d", key="other")] == ["99"]
+    assert [item["attempts"] for item in await site.items("/v1/retry-health")] == [1]
+    assert [item["attempts"] for item in await site.items("/v1/retry-health", bucket="total", group_by="")] == [1]
+    assert [item["requests"] for item in await site.items("/v1/requests/hourly", quantiles=True, bucket="1d")] == [1]
+    trail = [item for item in await site.items("/v1/audit-trail") if item["what"] != "low_balance"]
+    assert sorted((item["kind"], item["what"]) for item in trail) == [
+        ("audit", "paused"),
+        ("queue", "queued"),
+        ("request", "ok"),
+    ]
     assert (await site.get(f"/v1/payments/{theirs.payment_id}")).status_code == 404
     assert (await site.get("/v1/balances", wallet="wallet-other-0")).status_code == 404
     # Another project's cursor is no cursor here.

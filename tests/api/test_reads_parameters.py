@@ -17,7 +17,7 @@ from api.reads.answers import _binding
 from api.reads.lists import PAYMENTS
 from api.reads.questions import PaymentsQuestion
 from store.errors import InvalidValue
-from store.readers.positions import FactPosition, PaymentsHourPosition, Window
+from store.readers.positions import FactPosition, PaymentsBucketPosition, Window
 from tests.api.test_reads_tools import close_site, make_site
 from tests.store.world import payment
 
@@ -31,8 +31,15 @@ PATHS = (
     "/v1/payments/hourly",
     "/v1/requests/hourly",
     "/v1/breakers",
+    "/v1/audit-trail",
+    "/v1/queue",
+    "/v1/sessions",
+    "/v1/runway",
+    "/v1/spend",
+    "/v1/retry-health",
 )
-OF_TIME = tuple(path for path in PATHS if path not in ("/v1/agents", "/v1/balances", "/v1/breakers"))
+OF_PRESENT = ("/v1/agents", "/v1/balances", "/v1/sessions", "/v1/runway")
+OF_TIME = tuple(path for path in PATHS if path not in OF_PRESENT)
 
 
 @pytest_asyncio.fixture
@@ -64,45 +71,71 @@ BAD_TIMES = (
 )
 
 
-async def test_bad_values_are_refused_with_what_is_allowed(site):
+REFUSED = (
+    ("agent-0, agent-1", "/v1/payments", {"agent": "nobody"}),
+    ("CASH, SOL, USDC", "/v1/payments", {"asset": "DOGE"}),
+    ("settled", "/v1/payments", {"status": "paid"}),
+    ("chain", "/v1/payments", {"origin": "me"}),
+    ("skipped_open", "/v1/requests", {"outcome": "paid"}),
+    ("half_open", "/v1/breakers", {"state": "ajar"}),
+    ("critical", "/v1/audit-events", {"severity": "bad"}),
+    ("'1d'", "/v1/balances/history", {"bucket": "1w"}),
+    ("'1d'", "/v1/spend", {"bucket": "1w"}),
+    ("'total'", "/v1/retry-health", {"bucket": "1d"}),
+    ("bucket", "/v1/balances/history", {"bucket": "1h", "status": "low"}),
+    ("bucket", "/v1/balances/history", {"bucket": "1d", "status": "low"}),
+    ("outcome", "/v1/requests/hourly", {"quantiles": "true", "group_by": "agent,outcome"}),
+    ("outcome", "/v1/requests/hourly", {"quantiles": "true", "outcome": "ok"}),
+    ("history", "/v1/queue", {"state": "queued"}),
+    ("dropped", "/v1/queue", {"state": "lost", "history": "true"}),
+    ("breaker", "/v1/queue", {"reason": "whim"}),
+    ("revoked", "/v1/sessions", {"status": "open"}),
+    ("queue", "/v1/audit-trail", {"kind": "gossip"}),
+    ("agent, service", "/v1/retry-health", {"group_by": "asset"}),
+    ("agent, asset, service", "/v1/spend", {"group_by": "origin"}),
+    ("nobody", "/v1/runway", {"agent": "nobody"}),
+    ("nobody", "/v1/audit-trail", {"agent": "nobody"}),
+    ("wallet", "/v1/sessions", {"wallet": "nobody"}),
+)
+"""What the refusal must name, the path, and the parameters."""
+
+
+async def refused(client, path, **parameters):
+    """The detail of a refusal."""
+    answer = await client.get(path, params={name.removesuffix("_"): v for name, v in parameters.items()})
+    assert 400 <= answer.status_code < 500, (path, parameters, answer.status_code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.json()["detail"]
+
+
+async def test_bad_times_and_pages_are_refused(site):
     async with site.client() as client:
-
-        async def refused(path, **parameters):
-            answer = await client.get(path, params={name.removesuffix("_"): v for name, v in parameters.items()})
-            assert 400 <= answer.status_code < 500, (path, parameters, answer.status_code)
-            assert answer.headers["content-type"] == "application/problem+json"
-            return answer.json()["detail"]
-
         for bad in BAD_TIMES:
             for name in ("from_", "to"):
-                await refused("/v1/payments", **{name: bad})
+                await refused(client, "/v1/payments", **{name: bad})
         for path in OF_TIME:
             day = "2026-01-01T00:00:00Z"
-            assert "before" in await refused(path, from_=day, to=day)
-            assert "days" in await refused(path, from_="0001-01-01T00:00:00Z", to="9999-12-31T23:59:59Z")
-            assert "days" in await refused(path, from_="2024-01-01T00:00:00Z")
-        await refused("/v1/payments", to="0001-01-01T00:00:00Z")
+            assert "before" in await refused(client, path, from_=day, to=day)
+            assert "days" in await refused(client, path, from_="0001-01-01T00:00:00Z", to="9999-12-31T23:59:59Z")
+            assert "early" in await refused(client, path, to="0001-01-01T00:00:00Z")
+            assert "days" in await refused(client, path, from_="2024-01-01T00:00:00Z")
         for path in PATHS:
             for limit in ("0", "-1", "1001", "9" * 5000, "x", "1e9", ""):
-                await refused(path, limit=limit)
-            await refused(path, colour="red")
+                await refused(client, path, limit=limit)
+            await refused(client, path, colour="red")
             for cursor in ("", "x", "é", "\0", "A" * 40_001, "====", "bnVsbA"):
-                assert "cursor" in await refused(path, cursor=cursor)
-        assert "agent-0, agent-1" in await refused("/v1/payments", agent="nobody")
-        assert "CASH, SOL, USDC" in await refused("/v1/payments", asset="DOGE")
-        assert "settled" in await refused("/v1/payments", status="paid")
-        assert "chain" in await refused("/v1/payments", origin="me")
-        assert "skipped_open" in await refused("/v1/requests", outcome="paid")
-        assert "half_open" in await refused("/v1/breakers", state="ajar")
-        assert "critical" in await refused("/v1/audit-events", severity="bad")
+                assert "cursor" in await refused(client, path, cursor=cursor)
+
+
+async def test_bad_values_are_refused_with_what_is_allowed(site):
+    async with site.client() as client:
+        for word, path, parameters in REFUSED:
+            assert word in await refused(client, path, **parameters), path
         for name in ("agent", "asset", "service", "payment_id", "signature", "duplicates"):
-            await refused("/v1/payments", **{name: "\0"})
-            await refused("/v1/payments", **{name: "x" * 3000})
-        await refused("/v1/agents/%00")
-        await refused("/v1/agents/" + "x" * 3000)
-        await refused("/v1/balances/history", bucket="1d")
-        await refused("/v1/balances/history", bucket="1h", status="low")
-        await refused("/v1/payments/00000000")
+            await refused(client, "/v1/payments", **{name: "\0"})
+            await refused(client, "/v1/payments", **{name: "x" * 3000})
+        for path in ("/v1/agents/%00", "/v1/agents/" + "x" * 3000, "/v1/payments/00000000"):
+            await refused(client, path)
 
 
 async def test_a_cursor_is_good_for_its_own_list_and_parameters_alone(site):
@@ -160,12 +193,32 @@ names = st.sampled_from(
         "duplicates",
         "component",
         "entity_id",
+        "kind",
+        "reason",
+        "request_id",
+        "history",
+        "quantiles",
     ]
 )
 values = st.one_of(
     st.text(max_size=30),
     st.sampled_from(
-        ["agent-0", "USDC", "settled", "agent", "agent,asset", ",", "1h", "true", "1", "null", "wallet-acme-0"]
+        [
+            "agent-0",
+            "USDC",
+            "settled",
+            "agent",
+            "agent,asset",
+            ",",
+            "1h",
+            "1d",
+            "total",
+            "queue",
+            "true",
+            "1",
+            "null",
+            "wallet-acme-0",
+        ]
     ),
     st.datetimes(timezones=st.just(UTC)).map(lambda at: at.isoformat()),
     st.integers().map(str),
@@ -174,7 +227,7 @@ values = st.one_of(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(path=st.sampled_from(PATHS), parameters=st.lists(st.tuples(names, values), max_size=4))
 async def test_no_parameters_are_an_error_of_ours(site, path, parameters):
@@ -191,10 +244,10 @@ async def test_no_parameters_are_an_error_of_ours(site, path, parameters):
 )
 def test_a_cursor_comes_back_as_it_went(at, agent, service, binding):
     window = Window(at, at)
-    there = cursors.Cursor(window=window, position=PaymentsHourPosition(at, agent, 1, service, "", ""))
-    assert cursors.decode(cursors.encode(there, binding), PaymentsHourPosition, binding) == there
+    there = cursors.Cursor(window=window, position=PaymentsBucketPosition(at, agent, 1, service, "", ""))
+    assert cursors.decode(cursors.encode(there, binding), PaymentsBucketPosition, binding) == there
     with pytest.raises(InvalidValue):
-        cursors.decode(cursors.encode(there, binding), PaymentsHourPosition, binding + b"x")
+        cursors.decode(cursors.encode(there, binding), PaymentsBucketPosition, binding + b"x")
 
 
 def test_positions_outside_the_columns_are_no_cursors():
@@ -202,7 +255,7 @@ def test_positions_outside_the_columns_are_no_cursors():
         body = msgspec.json.encode((None, ("2026-01-01T00:00:00Z", agent, 1, service, "", "")))
         text = base64.urlsafe_b64encode(cursors._digest(body, b"") + body).decode()
         with pytest.raises(InvalidValue):
-            cursors.decode(text, PaymentsHourPosition, b"")
+            cursors.decode(text, PaymentsBucketPosition, b"")
 
 
 def test_ranges():

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api import exporter, problems, reads
+from api import exporter, problems, reads, stream
 from api.dependencies import AppState
 from api.metrics import IngestMetrics
 from store import rollups
@@ -88,6 +90,7 @@ async def make_site(settings, deadlines, edition) -> Site:
     app = FastAPI()
     problems.install(app)
     app.include_router(reads.router)
+    app.include_router(stream.router)
     app.include_router(exporter.router)
     app.state.tollwatch = state
     app.state.exporter = exporter.snapshots_of(state, fresh=0.0)
@@ -102,6 +105,29 @@ async def add_key(site: Site, label: str, project: str, *scopes: str) -> None:
     site.keys[label] = await create_key(
         site.state.settings, project=project, name=label, scopes=scopes, deadlines=site.state.deadlines
     )
+
+
+async def add_session(site: Site, *, world: World | None = None, agent: int = 0, **values: Any) -> UUID:
+    """Make a wallet session that is active; its id."""
+    world = world or site.world
+    session = {
+        "project_id": world.project_id,
+        "id": uuid4(),
+        "agent_id": world.agent_ids[agent],
+        "wallet_id": world.wallet_ids[agent],
+        "token_hash": uuid4().bytes,
+        "scope": '{"tx_limit": 3}',
+        "status": "active",
+        "delegated_at": utc_now() - timedelta(hours=1),
+        "expires_at": utc_now() + timedelta(hours=1),
+    } | values
+    columns = ", ".join(session)
+    parameters = ", ".join(f"CAST(:{name} AS jsonb)" if name == "scope" else f":{name}" for name in session)
+    async with site.engine.begin() as connection:
+        await connection.execute(
+            text(f"INSERT INTO tollwatch.wallet_sessions ({columns}) VALUES ({parameters})"), session
+        )
+    return session["id"]
 
 
 async def close_site(site: Site) -> None:

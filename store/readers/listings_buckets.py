@@ -1,0 +1,110 @@
+"""Lists of hours and days: rollups, summed over the grouping that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Generic, Self, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store import rollups
+from store.edition import Edition
+from store.horizons import DAY, HOUR
+from store.readers import positions, values, values_buckets
+from store.readers.listings import Asked, Listing, Page, cut, fetch
+from store.readers.positions import Window
+
+FIRST_PART = timedelta(days=7)
+"""Buckets are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
+PART_GROWTH = 4
+
+B = TypeVar("B", bound=values_buckets.Bucket)
+R = TypeVar("R", bound=values.Row)
+_NAMES = {HOUR: "hourly", DAY: "daily"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketListing(Listing[B], Generic[B]):
+    """One list of buckets of one size. `rollups`: what it is made of, without the size."""
+
+    rollups: tuple[str, ...]
+    size: timedelta = HOUR
+
+    @property
+    def statement(self) -> str:
+        """The statement's text, on the rollups of this size."""
+        return super().statement.replace("{size}", _NAMES[self.size])
+
+    def daily(self) -> Self:
+        """The same list of days."""
+        return replace(self, size=DAY)
+
+    async def exact_until(self, connection: AsyncConnection, edition: Edition) -> datetime:
+        """The newest instant before which nothing is pending in any of its rollups."""
+        names = [f"{rollup}_{_NAMES[self.size]}" for rollup in self.rollups]
+        return min([await rollups.exact_until(connection, edition, name) for name in names])
+
+
+async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
+    """Read one page of hours or days, from the newest part of the range back. Raises DatabaseError.
+
+    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Parts grow, so a
+    range with little in it takes few statements.
+    """
+    assert asked.window is not None
+    rows: list[R] = []
+    part, window, position = FIRST_PART, asked.window, asked.position
+    while True:
+        end: datetime = position.before_bucket  # type: ignore[attr-defined]
+        from_ts = end - min(part, end - asked.window.from_ts)
+        window = Window(from_ts, window.to_ts)
+        narrowed = replace(asked, window=window, position=position, limit=asked.limit - len(rows))
+        rows += await fetch(connection, listing, narrowed)
+        if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
+            return cut(listing, asked, rows)
+        position = listing.position.first(Window(from_ts, from_ts))
+        part *= PART_GROWTH
+
+
+PAYMENTS = BucketListing(
+    query="read_payments_buckets",
+    row=values_buckets.PaymentsBucket,
+    position=positions.PaymentsBucketPosition,
+    rollups=("payments",),
+    filters=(
+        *("by_agent", "by_service", "by_status", "by_origin"),
+        *("agent_id", "asset_ids", "status", "origin", "service"),
+    ),
+)
+REQUESTS = BucketListing(
+    query="read_requests_buckets",
+    row=values_buckets.RequestsBucket,
+    position=positions.RequestsBucketPosition,
+    rollups=("requests", "request_latency"),
+    filters=("by_agent", "by_service", "by_outcome", "agent_id", "outcome", "service", "quantiles"),
+)
+BALANCES = BucketListing(
+    query="read_balances_buckets",
+    row=values_buckets.BalancesBucket,
+    position=positions.BalancesBucketPosition,
+    rollups=("balances",),
+    filters=("agent_id", "wallet_ids", "asset_ids"),
+)
+SPEND = BucketListing(
+    query="read_spend",
+    row=values_buckets.Spend,
+    position=positions.SpendPosition,
+    rollups=("payments",),
+    filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
+)
+RETRY_HEALTH = BucketListing(
+    query="read_retry_health",
+    row=values_buckets.RetryHealth,
+    position=positions.RetryHealthPosition,
+    rollups=("requests", "payments"),
+    filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
+    of={"is_total": "false"},
+)
+RETRY_HEALTH_TOTALS = replace(RETRY_HEALTH, of={"is_total": "true"})
+"""One bucket, which is the whole range; read it with `read_page`."""
