@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import text
 
+from api.app import create_app
 from store import roles, rollups, totals
 from store.edition import Edition
 from store.engine import create_engine
 from store.facts import Facts
 from store.identity import uuid7
+from store.keys import create_key
 from store.settings import Settings
 from store.writer import FactWriter
 from tests.conftest import SERVERS
@@ -23,6 +27,20 @@ from tests.store.world import audit, make_world, moment, payment, queued, reques
 STATUSES = ("pending", "verified", "settled", "failed", "unknown", "retrying")
 CLOCKS = {"recorded_at", "created_at", "updated_at", "seconds", "resolved_at"}
 """Columns that tell when something was written, or count up to now."""
+
+
+TIMED = {
+    "/v1/balances/history": {},
+    "/v1/payments": {"duplicates": "true"},
+    "/v1/requests": {},
+    "/v1/audit-events": {},
+    "/v1/audit-trail": {},
+    "/v1/payments/hourly": {"group_by": "agent,asset,status,service,origin"},
+    "/v1/requests/hourly": {"group_by": "agent,service,outcome"},
+    "/v1/retry-health": {"group_by": "agent,service"},
+    "/v1/spend": {"group_by": "agent,service,asset"},
+}
+READS = TIMED | {"/v1/agents": {}, "/v1/balances": {}, "/v1/queue": {}, "/v1/breakers": {}, "/v1/runway": {}}
 
 
 def workload(world, base, seed):
@@ -115,7 +133,7 @@ async def everything(server, name, base, deadlines):
                 await refresh(engine, kind, settings)
         await refresh(engine, kind, settings)
         await totals.fold(engine, kind, settings)
-        return await seen(settings, deadlines)
+        return await seen(settings, deadlines) | await answered(settings, base, deadlines)
     finally:
         await engine.dispose()
 
@@ -144,6 +162,30 @@ async def seen(settings, deadlines):
         await connection.execute(text(f"DROP ROLE {reader.url.username}"))
     await owner.dispose()
     return found
+
+
+async def answered(settings, base, deadlines):
+    """What the API answers to every read."""
+    key = await create_key(settings, project="same", name="test", scopes=["read"], deadlines=deadlines)
+    app = create_app(settings, deadlines)
+    span = {"from": shown(base - timedelta(days=4)), "to": shown(base)}
+    found = {}
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for path, asked in READS.items():
+            params = asked | (span if path in TIMED else {})
+            answer = await http.get(path, params=params, headers={"Authorization": f"Bearer {key}"})
+            assert answer.status_code == 200, (path, answer.text)
+            found[path] = [json.dumps(without_clocks(item), sort_keys=True) for item in answer.json()["items"]]
+    return found
+
+
+def without_clocks(item):
+    return {name: value for name, value in item.items() if name not in CLOCKS}
+
+
+def shown(moment_):
+    return moment_.isoformat().replace("+00:00", "Z")
 
 
 async def test_the_same_workload_gives_the_same_answers(pytestconfig, deadlines):
