@@ -24,7 +24,9 @@ def test_every_setting_is_in_the_reference_and_the_example():
 
 def test_every_command_is_in_the_readme():
     def commands(parser, prefix="tollwatch"):
-        subparsers = [action for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
+        subparsers = [
+            action for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)
+        ]
         if not subparsers:
             yield prefix
         for action in subparsers:
@@ -44,7 +46,19 @@ def test_links_between_documents_lead_somewhere():
 
 def test_the_directory_tour_names_every_package():
     tour = read("docs/architecture.md")
-    for folder in ("api", "cli", "collector", "grafana", "migrations", "prometheus", "sandbox", "sql", "store", "tests", "docs"):
+    for folder in (
+        "api",
+        "cli",
+        "collector",
+        "grafana",
+        "migrations",
+        "prometheus",
+        "sandbox",
+        "sql",
+        "store",
+        "tests",
+        "docs",
+    ):
         assert f"`{folder}/`" in tour, folder
 
 

@@ -93,8 +93,8 @@ def upgrade() -> None:
         _create_rollup(rollup, relation, edition)
     for view in CORE_VIEWS:
         _run(f"core_views/{view}.sql")
-    for view in sorted((FROZEN / "views").glob("*.sql")):
-        _run(f"views/{view.name}")
+    for barrier in sorted((FROZEN / "views").glob("*.sql")):
+        _run(f"views/{barrier.name}")
 
 
 def downgrade() -> None:
