@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
+import httpx
 import pytest
 
 from store.embedded import bundled_bin_dir
 from tests.databases import ROOT
-from tests.e2e.stack import Product, listed, until
+from tests.e2e.stack import DEV_KEY, Process, Product, free_ports, listed, status_of, until
 
 
 @pytest.fixture
@@ -79,3 +82,43 @@ def test_the_first_own_agent_reports(product):
     with product.client() as http:
         [payment] = listed(http, "/v1/payments", agent="mine")
     assert (payment["amount"], payment["asset"], payment["service"]) == ("2500", "USDC", "https://api.example")
+
+
+def test_production_on_one_host(plain_server, tmp_path):
+    """The lines of "Production", on an empty database and a chain that is somebody else's process."""
+    database, chain, api = plain_server.create(), free_ports(4), free_ports(2)
+    settings = {
+        "TOLLWATCH_DATABASE_URL": plain_server.url(database),
+        "TOLLWATCH_RPC_URLS": f"http://127.0.0.1:{chain}",
+        "TOLLWATCH_PORT": str(api),
+        "TOLLWATCH_HOME": str(tmp_path),
+    }
+    export, *commands, up = section("Production")
+    assert export == "export TOLLWATCH_DATABASE_URL=postgresql://… TOLLWATCH_RPC_URLS=https://…"
+    assert up == "tollwatch up --no-sandbox"
+    environ = {**os.environ, **settings, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    key = done.stdout.strip().splitlines()[-1]
+    world = Process("chain", ["sandbox", "--port", str(chain), "--pace", "0", "--tollwatch-url", ""], tmp_path)
+    product = Process("up", ["cli", *up.split()[1:]], tmp_path, **settings)
+    try:
+        until(
+            lambda: status_of(f"http://127.0.0.1:{api}/readyz") == 200 or product.popen.poll() is not None, 60, "ready"
+        )
+        asked = {"headers": {"Authorization": f"Bearer {key}"}, "timeout": 10, "trust_env": False}
+        assert httpx.get(f"http://127.0.0.1:{api}/v1/agents", **asked).json() == {"items": [], "next": None}
+        refused = httpx.get(f"http://127.0.0.1:{api}/v1/agents", headers=DEV_KEY, timeout=10, trust_env=False)
+        assert refused.status_code == 401
+    finally:
+        assert [process.stop() for process in (product, world)] == [0, 0], product.text()
+    plain_server.drop(database)
