@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import psutil
 import psycopg
 import pytest
 
+from store.embedded_place import recorded_base
 from store.identity import uuid7
 from tests.databases import ROOT, traversable_folder
 from tests.e2e.stack import DEV_KEY, Process, free_ports, status_of, until
@@ -25,7 +27,10 @@ from tests.e2e.stack import DEV_KEY, Process, free_ports, status_of, until
 @pytest.fixture
 def home():
     folder = traversable_folder()
-    return folder / "home"
+    yield folder / "home"
+    place = recorded_base(folder / "home")  # as root in a folder of root's alone, the data is elsewhere
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def start(home, ports):
