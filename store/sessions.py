@@ -62,12 +62,20 @@ async def put_session(
     if agent is None:
         raise NotFound(f"no agent {entry.agent!r} is registered; PUT /v1/agents/{entry.agent} first")
     kept = replace(entry, network=entry.network or agent.network)
+    try:
+        return await _put_once(engine, project_id, agent, kept), kept
+    except TokenTaken:
+        # Perhaps by this very session, which another request was making at that moment: now it is there to be seen.
+        return await _put_once(engine, project_id, agent, kept), kept
+
+
+async def _put_once(engine: AsyncEngine, project_id: int, agent: Agent, kept: SessionEntry) -> bool:
     async with writing(engine) as connection:
         wallet_id = await _wallet(connection, project_id, kept)
         created = await _put(connection, _values(project_id, agent, wallet_id, kept))
         if created is None:
             await _check_owner(connection, project_id, agent, kept)
-    return bool(created), kept
+    return bool(created)
 
 
 async def _wallet(connection: AsyncConnection, project_id: int, entry: SessionEntry) -> int:
