@@ -28,7 +28,6 @@ from store.aged_cache import Clock, utc_now
 from store.deadlines import Deadlines
 from store.directory import Directory
 from store.engine import create_engine
-from store.errors import SettingsError
 from store.keys import Keys
 from store.settings import Settings
 from store.writer import FactWriter
@@ -77,9 +76,7 @@ def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespa
 @asynccontextmanager
 async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> AsyncIterator[AppState]:
     """The state of one process: everything that has to be closed is opened here."""
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
-    engine = create_engine(settings.database_url, deadlines, pool_size=settings.pool_size)
+    engine = create_engine(settings.required_database_url, deadlines, pool_size=settings.pool_size)
     keys = Keys(engine, deadlines, clock)
     registry = CollectorRegistry()
     try:

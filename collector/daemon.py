@@ -97,9 +97,7 @@ def _sampling(source: BalanceSource, settings: Settings, deadlines: Deadlines) -
 async def _engine(
     settings: Settings, deadlines: Deadlines, size: int, statement: float | None = None
 ) -> AsyncIterator[AsyncEngine]:
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
-    engine = create_engine(settings.database_url, deadlines, pool_size=size, statement=statement)
+    engine = create_engine(settings.required_database_url, deadlines, pool_size=size, statement=statement)
     try:
         yield engine
     finally:

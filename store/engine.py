@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import errors as pg
@@ -17,12 +16,6 @@ from store.errors import DatabaseConflict, DatabaseError, DatabaseTimeout, Datab
 _CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected)
 _TIMEOUTS = (pg.QueryCanceled, pg.LockNotAvailable)
 _GONE = (psycopg.OperationalError, pg.ReadOnlySqlTransaction, pg.IdleInTransactionSessionTimeout)
-
-
-def shown_url(url: str) -> str:
-    """A database URL without its password, for messages: host:port/database."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'local'}:{parts.port or 5432}{parts.path}"
 
 
 def driver_url(url: str) -> str:

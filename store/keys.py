@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from store.aged_cache import AgedCache, Clock, utc_now
 from store.deadlines import Deadlines
 from store.engine import create_engine, reading, writing
-from store.errors import DatabaseError, DatabaseTimeout, InvalidValue, SettingsError
+from store.errors import DatabaseError, DatabaseTimeout, InvalidValue
 from store.logs import event
 from store.named_sql import query
 from store.settings import SANDBOX_PROJECT, Settings
@@ -185,8 +185,6 @@ async def create_key(
     Raises InvalidValue (unknown scope, bad name, the sandbox's project), SettingsError and DatabaseError.
     """
     _check_new(settings, project, name, scopes)
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
     key_text = new_key_text()
     values = {
         "name": name,
@@ -195,7 +193,7 @@ async def create_key(
         "scopes": sorted(set(scopes)),
         "created_by": "cli",
     }
-    engine = create_engine(settings.database_url, deadlines, pool_size=1)
+    engine = create_engine(settings.required_database_url, deadlines, pool_size=1)
     try:
         async with writing(engine) as connection:
             await connection.execute(text(query("ensure_project")), {"name": project})

@@ -16,7 +16,7 @@ from store import edition, horizons, policies
 from store.deadlines import Deadlines
 from store.edition import Offer
 from store.engine import create_engine, wrap_errors
-from store.errors import SchemaMismatch, SettingsError, StartRefused
+from store.errors import SchemaMismatch, StartRefused
 from store.named_sql import query
 from store.settings import Settings
 
@@ -85,9 +85,9 @@ def _check_known(found: str) -> None:
 
 async def _migrate(settings: Settings, deadlines: Deadlines, work: Work) -> None:
     horizons.check(settings)
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
-    engine = create_engine(settings.database_url, deadlines, pool_size=1, statement=deadlines.migration_statement)
+    engine = create_engine(
+        settings.required_database_url, deadlines, pool_size=1, statement=deadlines.migration_statement
+    )
     try:
         with wrap_errors():
             async with engine.connect() as connection:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.deadlines import Deadlines
 from store.engine import create_engine, writing
-from store.errors import DatabaseError, InvalidValue, NotFound, SettingsError
+from store.errors import DatabaseError, InvalidValue, NotFound
 from store.named_sql import query
 from store.settings import Settings
 from store.tables import READ_SCHEMA
@@ -37,9 +37,7 @@ async def create_reader(settings: Settings, project: str, deadlines: Deadlines) 
 
     Raises NotFound (no such project), InvalidValue (the role's name belongs to something else), DatabaseError.
     """
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
-    engine = create_engine(settings.database_url, deadlines, pool_size=1)
+    engine = create_engine(settings.required_database_url, deadlines, pool_size=1)
     password = secrets.token_urlsafe(24)
     try:
         async with writing(engine) as connection:
@@ -53,7 +51,7 @@ async def create_reader(settings: Settings, project: str, deadlines: Deadlines) 
             await _close_extension(connection, role)
     finally:
         await engine.dispose()
-    parts = urlsplit(settings.database_url)
+    parts = urlsplit(settings.required_database_url)
     host = f"{quote(role)}:{quote(password)}@{parts.netloc.rsplit('@', 1)[-1]}"
     return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
 

@@ -167,6 +167,13 @@ class Settings:
         "MAX_SERIES", _parse_count, "most series that one metric family of /metrics may have", "20000"
     )
 
+    @property
+    def required_database_url(self) -> str:
+        """`database_url`, where nothing works without one. Raises SettingsError: what to do."""
+        if self.database_url is None:
+            raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
+        return self.database_url
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read every `TOLLWATCH_…` variable. Raises SettingsError: the variable and the form that it must have."""

@@ -9,7 +9,7 @@ from store import edition, horizons, migrate
 from store.deadlines import Deadlines
 from store.edition import Edition
 from store.engine import create_engine, reading, writing
-from store.errors import SandboxRefused, SchemaMismatch, SettingsError, StartRefused
+from store.errors import SandboxRefused, SchemaMismatch, StartRefused
 from store.named_sql import query
 from store.settings import SANDBOX_PROJECT, Settings
 
@@ -69,6 +69,4 @@ async def _has_sandbox(connection: AsyncConnection) -> bool:
 
 
 def _one_connection(settings: Settings, deadlines: Deadlines) -> AsyncEngine:
-    if settings.database_url is None:
-        raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
-    return create_engine(settings.database_url, deadlines, pool_size=1)
+    return create_engine(settings.required_database_url, deadlines, pool_size=1)

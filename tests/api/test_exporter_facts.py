@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import subprocess
 from collections import Counter
 from datetime import timedelta
@@ -19,6 +18,7 @@ from store import totals
 from store.settings import SOLANA_MAINNET
 from tests.api.test_exporter_tools import of, scrape
 from tests.api.test_reads_tools import add_key, close_site, make_site
+from tests.prometheus.files import tool
 from tests.store.world import audit, make_world, moment, payment, queued, request, sample
 
 DURATION = "tollwatch_request_duration_seconds"
@@ -215,9 +215,7 @@ async def test_a_key_sees_the_facts_of_its_own_project_alone(site):
 
 
 async def test_prometheus_own_linter_finds_nothing(site):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    promtool = tool("promtool")
     await everything(site, site.world)
     exposition = (await site.get("/metrics", key=None)).content
     checked = await asyncio.to_thread(

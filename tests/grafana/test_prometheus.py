@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 
 from tests.databases import ROOT
 from tests.grafana.files import prom_expressions
+from tests.prometheus.files import tool
 
 SUFFIXES = ("", "_bucket", "_sum", "_count", "_total")
 
@@ -30,9 +30,7 @@ def test_metrics_are_exported(expr):
 
 
 def test_prometheus_can_read_every_expression(tmp_path):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool (Debian: prometheus)")
+    promtool = tool("promtool")
     rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(prom_expressions())]
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))

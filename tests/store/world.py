@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from sqlalchemy import text
 
@@ -141,7 +141,3 @@ async def rows(engine, sql, **values):
     """All rows of a statement, as tuples."""
     async with engine.connect() as connection:
         return [tuple(row) for row in await connection.execute(text(sql), values)]
-
-
-def new_id(number):
-    return UUID(int=number)
