@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8402
 SANDBOX_PORT ?= 8899
+JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -23,8 +24,8 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 run: $(VENV)/installed ## embedded database, sandbox, collector, API: http://127.0.0.1:8402 (PORT=, SANDBOX_PORT=)
 	@exec $(BIN)/tollwatch up --port $(PORT) --sandbox-port $(SANDBOX_PORT)
 
-test: $(VENV)/installed ## every test, on every database edition found on this machine
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/installed ## every test, on every database edition found on this machine (JOBS= processes)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/installed ## lint, types, import contracts
 	$(BIN)/ruff check .
