@@ -14,6 +14,7 @@ from api.dependencies import AppState
 from api.exporter import router as exporter_router
 from api.health import router as health_router
 from api.ingest import router as ingest_router
+from api.keeper import DirectKeeper
 from api.metrics import IngestMetrics
 from api.page import router as page_router
 from api.reads import router as reads_router
@@ -78,6 +79,7 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
     """The state of one process: everything that has to be closed is opened here."""
     engine = create_engine(settings.required_database_url, deadlines, pool_size=settings.pool_size)
     keys = Keys(engine, deadlines, clock)
+    directory = Directory(engine, settings, clock)
     registry = CollectorRegistry()
     try:
         yield AppState(
@@ -85,9 +87,9 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
             deadlines=deadlines,
             engine=engine,
             edition=await startup.check(engine, settings),
-            directory=Directory(engine, settings, clock),
+            directory=directory,
             keys=keys,
-            writer=FactWriter(engine, deadlines),
+            keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
             registry=registry,
             ingest_metrics=IngestMetrics(registry),
             clock=clock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -13,27 +13,19 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.keeper import Keeper
 from api.metrics import IngestMetrics
 from api.problems import Problem
 from store.aged_cache import Clock
 from store.deadlines import Deadlines
 from store.directory import Directory
 from store.edition import Edition
-from store.facts import Facts, Stored
 from store.keys import Keys
 from store.settings import SANDBOX_KEY, SANDBOX_PROJECT, Settings
 from store.tables import SCOPES
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tollwatch"'}
 _bearer = HTTPBearer(auto_error=False, description="A key: `tw_…`, or `tollwatch-dev` while the sandbox runs")
-
-
-class Writer(Protocol):
-    """Where facts go: `store.writer.FactWriter`, or what stands in front of it."""
-
-    async def write(self, facts: Facts) -> Stored:
-        """Store a batch in one transaction. Raises DatabaseError: nothing was stored."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +38,7 @@ class AppState:
     edition: Edition
     directory: Directory
     keys: Keys
-    writer: Writer
+    keeper: Keeper
     registry: CollectorRegistry
     ingest_metrics: IngestMetrics
     clock: Clock

@@ -1,7 +1,6 @@
-"""`POST /v1/events`: one batch in, one transaction, one answer that accounts for every event.
+"""`POST /v1/events`: one batch in, one answer that accounts for every event.
 
-api.body: bytes → encoded events     api.decode: → checked events
-api.resolve: → facts                 store.writer: → rows
+authorize → api.body: bytes → encoded events → api.decode: checked events → api.resolve: drafts → api.keeper: kept
 """
 
 from __future__ import annotations
@@ -17,20 +16,22 @@ from api.body import RawEvent, read_events
 from api.decode import Window, event_time, peek, read_event
 from api.dependencies import AppState, Caller, State, authorize
 from api.events import EVENT_TYPES
+from api.keeper import Kept
 from api.metrics import IngestMetrics
 from api.rejections import Rejected, Rejection
-from api.resolve import BREATH, Candidate, make_facts
-from store.facts import Facts, Stored
+from api.resolve import BREATH, Candidate, make_drafts
+from store.drafts import Drafts
+from store.facts import Stored
 
 router = APIRouter(tags=["ingest"])
 Ingester = Annotated[Caller, Depends(authorize("ingest", "ingest:facilitator"))]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a batch: accepted + duplicates + len(rejected) is its length."""
+    """What became of a batch: accepted + duplicates + len(rejected) is its length. `duplicates` None: spooled."""
 
     accepted: int
-    duplicates: int
+    duplicates: int | None
     rejected: list[Rejection]
     spooled: bool = False
 
@@ -43,23 +44,24 @@ async def ingest(request: Request, held: State, caller: Ingester) -> Response:
     is there already counts as a duplicate and changes nothing.
     """
     raws = await read_events(request, held.settings)
-    answer = await _store(raws, held, caller)
+    answer = await _keep(raws, held, caller)
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-async def _store(raws: list[RawEvent], held: AppState, caller: Caller) -> Answer:
+async def _keep(raws: list[RawEvent], held: AppState, caller: Caller) -> Answer:
     candidates, rejections = await _read_all(raws, Window.at(held.clock(), held.settings))
-    facts = await make_facts(candidates, caller, held.directory)
-    stored = await held.writer.write(facts) if len(facts) else Stored(new={})
+    drafts = await make_drafts(candidates, caller, held.directory)
+    kept = await held.keeper.keep(drafts) if len(drafts) else Kept(new=Stored(new={}))
     # Counted only now: of a batch that fails as a whole, nothing was answered.
-    for candidate in candidates:
-        if candidate.refused is not None:
-            rejections[candidate.index] = _rejection(candidate.index, raws[candidate.index], candidate.refused)
-    _count(held.ingest_metrics, raws, rejections, facts, stored)
+    refused = {one.index: one.refused for one in candidates if one.refused is not None} | dict(kept.refused)
+    rejections |= {index: _rejection(index, raws[index], why) for index, why in refused.items()}
+    _count(held.ingest_metrics, raws, rejections, drafts, kept)
+    keeping = len(drafts) - len(kept.refused)
     return Answer(
-        accepted=stored.total,
-        duplicates=len(facts) - stored.total,
+        accepted=keeping if kept.new is None else kept.new.total,
+        duplicates=None if kept.new is None else keeping - kept.new.total,
         rejected=[rejections[index] for index in sorted(rejections)],
+        spooled=kept.new is None,
     )
 
 
@@ -91,11 +93,15 @@ assert set(_TYPES.values()) == set(EVENT_TYPES)
 
 
 def _count(
-    metrics: IngestMetrics, raws: list[RawEvent], rejections: dict[int, Rejection], facts: Facts, stored: Stored
+    metrics: IngestMetrics, raws: list[RawEvent], rejections: dict[int, Rejection], drafts: Drafts, kept: Kept
 ) -> None:
-    for relation, event_type in _TYPES.items():
-        new = stored.new.get(relation, 0)
-        metrics.count(event_type, "accepted", number=new)
-        metrics.count(event_type, "duplicate", number=len(getattr(facts, relation)) - new)
+    for relation, rows in drafts.by_relation():
+        keeping = sum(index not in kept.refused for index in rows.indexes)
+        if kept.new is None:
+            metrics.count(_TYPES[relation], "spooled", number=keeping)
+        else:
+            new = kept.new.new.get(relation, 0)
+            metrics.count(_TYPES[relation], "accepted", number=new)
+            metrics.count(_TYPES[relation], "duplicate", number=keeping - new)
     for index, rejection in rejections.items():
         metrics.count(peek(raws[index])[1], "rejected", rejection.code)

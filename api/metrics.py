@@ -11,7 +11,7 @@ class IngestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = Counter(
             "tollwatch_ingest_events",
-            "Events that ingest answered, by type, result (accepted, duplicate, rejected) and code of the rejection.",
+            "Events that ingest answered, by type, result (accepted, duplicate, rejected, spooled) and rejection code.",
             ("type", "result", "code"),
             registry=registry,
         )

@@ -1,6 +1,7 @@
-"""Checked events of one batch → facts: what they name is looked up once per batch and kind.
+"""Checked events of one batch → drafts: facts whose wallets and mints are still to be looked up (store.drafts).
 
-Whatever needs no look-up is checked before the first one, so that an event which is refused leaves nothing behind.
+Agents and symbols are looked up here, because an event that names an unknown one is refused; the directory remembers
+them, so that this works for a while without the database.
 """
 
 from __future__ import annotations
@@ -14,23 +15,25 @@ from typing import Any
 from api.decode import read_amount, read_json, read_time
 from api.dependencies import Caller
 from api.events import AnyEvent, ApiRequest, Audit, Balance, Event, Payment, Queue
+from api.keeper import no_id
 from api.rejections import Code, Rejected, shown
 from store import facts
 from store.addresses import address_to_bytes, signature_to_bytes
 from store.directory import Address, Agent, AssetName, Directory, mint_of
+from store.drafts import OPEN, Drafts
 from store.errors import InvalidValue
-from store.facts import Facts
 from store.redact import redact_text
 
 BREATH = 500
 """Events handled between two looks at the event loop, so that a large batch does not hold up everyone else."""
 
+_OPEN_WALLET: Mapping[type[Event], dict[str, int]] = {Payment: {}, ApiRequest: {}, Balance: {"wallet_id": OPEN}}
 _SCOPES = {"agent": "ingest", "facilitator": "ingest:facilitator"}
 
 
 @dataclass(kw_only=True)
 class Candidate:
-    """An event on its way to a fact. `fields`: the fact's, ids of wallet and asset last; `refused` ends the way."""
+    """An event on its way to a draft. `fields`: the fact's; `refused` ends the way."""
 
     index: int
     event: AnyEvent
@@ -41,21 +44,20 @@ class Candidate:
     refused: Rejected | None = None
 
 
-async def make_facts(candidates: list[Candidate], caller: Caller, directory: Directory) -> Facts:
-    """The facts of a batch. Events that cannot become one have their reason in `refused`. Raises DatabaseError."""
+async def make_drafts(candidates: list[Candidate], caller: Caller, directory: Directory) -> Drafts:
+    """The drafts of a batch. Events that cannot become one have their reason in `refused`. Raises DatabaseError."""
     project_id = caller.project_id
     names = {candidate.event.agent for candidate in candidates if candidate.event.agent is not None}
     agents = await directory.agents(project_id, names)
     going = await _each(candidates, lambda one: _check(one, caller, agents))
-    assets = await directory.assets(project_id, {one.asset for one in going if one.asset is not None})
-    going = await _each(going, lambda one: _add_asset(one, assets))
-    wallets = await directory.wallets(project_id, {one.wallet for one in going if one.wallet is not None})
-    going = await _each(going, lambda one: _add_wallet(one, wallets))
-    made = Facts()
-    for candidate in going:
-        relation, fact = _FACTS[type(candidate.event)]
-        getattr(made, relation).append(fact(**candidate.fields))
-    return made
+    symbols = {one.asset for one in going if one.asset is not None and mint_of(one.asset) is None}
+    assets = await directory.assets(project_id, symbols)
+    going = await _each(going, lambda one: _check_symbol(one, assets))
+    drafts = Drafts(project_id=project_id)
+    for one in going:
+        relation, fact = _FACTS[type(one.event)]
+        getattr(drafts, relation).add(fact(**one.fields), one.wallet, one.asset, one.index)
+    return drafts
 
 
 async def _each(candidates: list[Candidate], step: Callable[[Candidate], None]) -> list[Candidate]:
@@ -91,8 +93,10 @@ def _check(candidate: Candidate, caller: Caller, agents: Mapping[str, Agent]) ->
     fields.update(_own_fields(event, network, agent))
     if isinstance(event, Payment | ApiRequest | Balance) and event.wallet is not None:
         candidate.wallet = (network, _address("wallet", network, event.wallet))
+        fields.update(_OPEN_WALLET[type(event)])
     if isinstance(event, Payment | Queue | Balance) and event.asset is not None:
         candidate.asset = (network, event.asset)
+        fields["asset_id"] = OPEN
 
 
 def _own_fields(event: AnyEvent, network: str, agent: Agent) -> dict[str, Any]:
@@ -206,26 +210,10 @@ def _balance_fields(event: Balance) -> dict[str, Any]:
     }
 
 
-def _add_asset(candidate: Candidate, assets: Mapping[AssetName, int]) -> None:
+def _check_symbol(candidate: Candidate, assets: Mapping[AssetName, int]) -> None:
     name = candidate.asset
-    if name is None:
-        return
-    if name not in assets and mint_of(name) is None:
-        raise Rejected(
-            Code.UNKNOWN_ASSET,
-            f"asset {shown(name[1])} is neither a symbol known on {name[0]} nor a mint; send the mint's address",
-        )
-    if name not in assets:
-        raise _too_many("asset")
-    candidate.fields["asset_id"] = assets[name]
-
-
-def _add_wallet(candidate: Candidate, wallets: Mapping[Address, int]) -> None:
-    if candidate.wallet is None:
-        return
-    if candidate.wallet not in wallets:
-        raise _too_many("wallet")
-    candidate.fields["wallet_id"] = wallets[candidate.wallet]
+    if name is not None and name not in assets and mint_of(name) is None:
+        raise no_id(name)
 
 
 _FACTS: Mapping[type[Event], tuple[str, Callable[..., object]]] = {
@@ -257,10 +245,3 @@ def _signature(network: str, text: str) -> bytes:
         return signature_to_bytes(network, text)
     except InvalidValue as exc:
         raise Rejected(Code.INVALID_ADDRESS, f"signature: {exc}") from exc
-
-
-def _too_many(member: str) -> Rejected:
-    return Rejected(
-        Code.TOO_MANY_UNREGISTERED,
-        f"{member}: the project has named too many that nobody registered; register it, then send again",
-    )

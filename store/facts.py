@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 
 MAX_AMOUNT = 2**63 - 1
+RELATIONS = ("payments", "api_requests", "audit_events", "queue_events", "balance_samples")
+"""The relations that facts go to, in the order in which every transaction writes them."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +144,7 @@ class Facts:
 
     def by_relation(self) -> Iterator[tuple[str, list[msgspec.Struct]]]:
         """(relation name, its rows), in the order in which every transaction writes them."""
-        for name in ("payments", "api_requests", "audit_events", "queue_events", "balance_samples"):
+        for name in RELATIONS:
             yield name, getattr(self, name)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api import exporter, problems, reads, stream
 from api.dependencies import AppState
+from api.keeper import DirectKeeper
 from api.metrics import IngestMetrics
 from store import rollups
 from store.aged_cache import utc_now
@@ -61,7 +62,7 @@ class Site:
 
     async def write(self, **facts: Any) -> None:
         """Store facts."""
-        await self.state.writer.write(Facts(**facts))
+        await FactWriter(self.engine, self.state.deadlines).write(Facts(**facts))
 
     async def refresh(self) -> None:
         """Bring the rollups up to date, as the collector's job or TimescaleDB's own would."""
@@ -75,14 +76,15 @@ async def make_site(settings, deadlines, edition) -> Site:
     """An application on the test's database, with the world `acme` and keys of it."""
     engine = create_engine(settings.database_url, deadlines, pool_size=6)
     registry = CollectorRegistry()
+    directory = Directory(engine, settings)
     state = AppState(
         settings=settings,
         deadlines=deadlines,
         engine=engine,
         edition=Edition(edition),
-        directory=Directory(engine, settings),
+        directory=directory,
         keys=Keys(engine, deadlines),
-        writer=FactWriter(engine, deadlines),
+        keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
         registry=registry,
         ingest_metrics=IngestMetrics(registry),
         clock=utc_now,
