@@ -42,6 +42,10 @@ class Offer:
     edition: Edition
     timescaledb: str | None
     postgres: int
+    loaded: bool = False
+    """TimescaleDB runs in this database."""
+    at_hand: bool = False
+    """The server runs TimescaleDB, and CREATE EXTENSION would work here."""
 
     def __str__(self) -> str:
         return f"{self.edition}" + (f" (TimescaleDB {self.timescaledb})" if self.timescaledb else "")
@@ -58,11 +62,22 @@ async def detect(connection: AsyncConnection) -> Offer:
         edition = Edition.PLAIN
     else:
         edition = Edition.COMMUNITY if row.license == "timescale" else Edition.APACHE
-    return Offer(edition=edition, timescaledb=row.timescaledb, postgres=row.postgres // 10000)
+    return Offer(
+        edition=edition,
+        timescaledb=row.timescaledb,
+        postgres=row.postgres // 10000,
+        loaded=bool(row.license),
+        at_hand=row.at_hand,
+    )
 
 
 def check_floor(offer: Offer) -> None:
     """Refuse servers that are known to be wrong or too old. Raises WrongEdition."""
+    if offer.timescaledb is not None and not offer.loaded:
+        raise WrongEdition(
+            "the database has the extension timescaledb and the server does not load it; set shared_preload_libraries = "
+            "'timescaledb' in postgresql.conf, take timescaledb.disable_load away, and restart the server"
+        )
     if offer.postgres < POSTGRES_FLOOR:
         raise WrongEdition(f"PostgreSQL {offer.postgres} is too old; Tollwatch needs {POSTGRES_FLOOR} or newer")
     if offer.edition is Edition.COMMUNITY and _version(offer.timescaledb or "") < COMMUNITY_FLOOR:
@@ -88,6 +103,31 @@ def compare(record: Edition, offer: Offer) -> None:
         # Installing the extension later changes nothing for a plain schema.
         return
     raise WrongEdition(
-        f"this schema was made for the {record} edition and the server now offers {offer}; restore the server's "
-        f"{record} edition, or dump and restore into a database that was migrated on the new one"
+        f"this schema was made for the {record} edition and the server now offers {offer}; {_way_back(record, offer)}, or "
+        "restore a dump into a new database that has TimescaleDB as the schema needs it"
     )
+
+
+def _way_back(record: Edition, offer: Offer) -> str:
+    """What makes the server offer again what the schema was made for."""
+    if offer.timescaledb is None:
+        return "the extension timescaledb was dropped from this database: restore the database from a backup"
+    if record is Edition.COMMUNITY:
+        return (
+            "set `timescaledb.license = 'timescale'` in postgresql.conf, on a server whose TimescaleDB is not the "
+            "Apache-2 build, and restart it"
+        )
+    return "set `timescaledb.license = 'apache'` in postgresql.conf and restart it"
+
+
+def check_first(offer: Offer, wanted: str) -> None:
+    """Before a first migration, which decides for good. Raises WrongEdition: two ways are open and nobody chose one."""
+    if offer.edition is Edition.PLAIN and offer.at_hand and wanted == "auto":
+        raise WrongEdition(
+            "this server has TimescaleDB, but the database lacks the extension, and the first migration decides for good; "
+            "run `CREATE EXTENSION timescaledb` in it, or set TOLLWATCH_EDITION=plain to do without"
+        )
+    if offer.edition is not Edition.PLAIN and wanted == "plain":
+        raise WrongEdition(
+            f"TOLLWATCH_EDITION is plain and the database offers {offer}; use a database without the extension, or unset it"
+        )

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 from psycopg import errors as pg
+from sqlalchemy import event as on
 from sqlalchemy import exc as sa
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from store.deadlines import Deadlines
-from store.errors import DatabaseConflict, DatabaseError, DatabaseTimeout, DatabaseUnavailable
+from store.errors import DatabaseConflict, DatabaseError, DatabaseFull, DatabaseTimeout, DatabaseUnavailable
 
 _CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected)
 _TIMEOUTS = (pg.QueryCanceled, pg.LockNotAvailable)
@@ -33,7 +35,7 @@ def create_engine(
         "idle_in_transaction_session_timeout": deadlines.idle_in_transaction,
     }
     options = " ".join(f"-c {name}={int(value * 1000)}" for name, value in milliseconds.items())
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(url),
         pool_size=pool_size,
         max_overflow=0,
@@ -48,6 +50,19 @@ def create_engine(
             "options": f"{options} -c plan_cache_mode=force_custom_plan -c timezone=UTC -c search_path=public",
         },
     )
+    on.listen(engine.sync_engine, "handle_error", _part_with_stale_plans)
+    return engine
+
+
+def _part_with_stale_plans(context: ExceptionContext) -> None:
+    """A statement that the session prepared before a migration changed its columns fails for good: use another session.
+
+    PostgreSQL's RevalidateCachedQuery: 0A000, "cached plan must not change result type".
+    """
+    stale = isinstance(context.original_exception, pg.FeatureNotSupported)
+    if stale and "cached plan" in str(context.original_exception):
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = True
 
 
 def _ours(exc: BaseException) -> DatabaseError | None:
@@ -59,6 +74,13 @@ def _ours(exc: BaseException) -> DatabaseError | None:
         return DatabaseConflict(message)
     if isinstance(cause, _TIMEOUTS):
         return DatabaseTimeout(message)
+    if isinstance(cause, pg.DiskFull):
+        return DatabaseFull(f"the disk of the database server is full ({message}); free space on it, then try again")
+    if isinstance(cause, pg.UndefinedFile):
+        return DatabaseError(
+            f"the server cannot load a library that this database needs ({message}); install the version of TimescaleDB "
+            "that the database was made with, or restore the server's package"
+        )
     if isinstance(cause, _GONE) or (isinstance(exc, sa.DBAPIError) and exc.connection_invalidated):
         return DatabaseUnavailable(f"the database does not answer ({message}); check that it runs and can be reached")
     if isinstance(cause, psycopg.Error | sa.SQLAlchemyError):

@@ -10,6 +10,7 @@ TollwatchError
 ├── EmbeddedDatabaseError            the embedded PostgreSQL could not be made, started or stopped
 ├── DatabaseError                    PostgreSQL answered with an error that we did not expect
 │   ├── DatabaseUnavailable          no connection, or it was lost: trying again may help
+│   │   └── DatabaseFull             the server's disk is full: trying again helps once there is room
 │   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
 │   └── DatabaseConflict             serialization failure or deadlock: trying again helps
 ├── NotFound                         no such agent, key, project
@@ -61,6 +62,10 @@ class DatabaseError(TollwatchError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached; check TOLLWATCH_DATABASE_URL and that the server runs."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the database server is full; free space on it, then try again: nothing was stored."""
 
 
 class DatabaseTimeout(DatabaseError):

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import errors as pg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import migrations
-from store import edition, horizons, policies
+from store import edition, horizons, policies, roles
 from store.deadlines import Deadlines
 from store.edition import Offer
 from store.engine import create_engine, wrap_errors
-from store.errors import SchemaMismatch, StartRefused
+from store.errors import DatabaseTimeout, SchemaMismatch, StartRefused
+from store.logs import event
 from store.named_sql import query
 from store.settings import Settings
 
 Work = Callable[[AsyncConnection, Offer, Settings], Awaitable[None]]
 """What to do once it is our turn, inside one transaction."""
+
+MIGRATION_WAITS = "migration_waits"
+PAUSE_SECONDS = (0.2, 3.0)
+"""Between two tries for a lock, first and longest: those who queued behind us must get through."""
+
+_log = logging.getLogger(__name__)
 
 
 def alembic_config() -> Config:
@@ -39,13 +52,14 @@ def head() -> str:
     return found
 
 
-async def upgrade(settings: Settings, deadlines: Deadlines) -> None:
-    """Bring settings.database_url to head and apply the policies.
+async def upgrade(settings: Settings, deadlines: Deadlines, revision: str = "head") -> None:
+    """Bring settings.database_url to head (or, for tests, an older revision) and apply the policies, in one transaction: all of it or nothing.
 
-    Raises StartRefused (edition, or a schema newer than this code), HorizonError and DatabaseError; then nothing was
+    It waits for a lock only briefly (deadlines.migration_lock) and then begins again, so that nobody who works on the
+    database queues behind it for long. Raises DatabaseTimeout when that was in vain; StartRefused (edition, or a schema newer than this code), HorizonError and DatabaseError; then nothing was
     changed.
     """
-    await _migrate(settings, deadlines, _upgrade)
+    await _migrate(settings, deadlines, lambda *ready: _upgrade(*ready, revision))
 
 
 async def downgrade(settings: Settings, deadlines: Deadlines, revision: str = "base") -> None:
@@ -92,10 +106,9 @@ async def _migrate(settings: Settings, deadlines: Deadlines, work: Work) -> None
         with wrap_errors():
             async with engine.connect() as connection:
                 await _take_turn(connection, deadlines)
-                offer = await _checked_offer(connection)
+                offer = await _checked_offer(connection, settings)
                 await connection.rollback()
-                async with connection.begin():
-                    await work(connection, offer, settings)
+                await _patiently(deadlines, lambda: _once(connection, offer, settings, work))
                 await connection.execute(text(query("unlock_migrations")))
     finally:
         await engine.dispose()
@@ -105,9 +118,17 @@ async def _take_turn(connection: AsyncConnection, deadlines: Deadlines) -> None:
     """Wait until no other process migrates this database."""
     for name in ("statement_timeout", "lock_timeout"):
         await _set(connection, "set_session", name, int(deadlines.migration_queue * 1000))
-    await connection.execute(text(query("lock_migrations")))
+    try:
+        await connection.execute(text(query("lock_migrations")))
+    except OperationalError as exc:
+        if not isinstance(exc.orig, pg.LockNotAvailable | pg.QueryCanceled):
+            raise
+        raise DatabaseTimeout(
+            f"another session has been migrating this database for {deadlines.migration_queue:g} s; wait for it, or end it "
+            "(pg_locks tells who holds the advisory lock), and run `tollwatch migrate` again"
+        ) from exc
     await _set(connection, "set_session", "statement_timeout", int(deadlines.migration_statement * 1000))
-    await _set(connection, "set_session", "lock_timeout", int(deadlines.lock * 1000))
+    await _set(connection, "set_session", "lock_timeout", int(deadlines.migration_lock * 1000))
     await connection.commit()
 
 
@@ -115,11 +136,38 @@ async def _set(connection: AsyncConnection, how: str, name: str, value: object) 
     await connection.execute(text(query(how)), {"name": name, "value": str(value)})
 
 
-async def _checked_offer(connection: AsyncConnection) -> Offer:
+async def _once(connection: AsyncConnection, offer: Offer, settings: Settings, work: Work) -> None:
+    async with connection.begin():
+        await work(connection, offer, settings)
+
+
+async def _patiently(deadlines: Deadlines, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Try until the locks are to be had. Each try is a transaction of its own, so a failed one lets everybody pass."""
+    deadline = time.monotonic() + deadlines.migration_patience
+    pause, longest = PAUSE_SECONDS
+    while True:
+        try:
+            return await attempt()
+        except OperationalError as exc:
+            if not isinstance(exc.orig, pg.LockNotAvailable | pg.DeadlockDetected):
+                raise
+            if time.monotonic() + pause > deadline:
+                raise DatabaseTimeout(
+                    f"the migration found no gap in {deadlines.migration_patience:g} s to lock what it changes; end long "
+                    "transactions (pg_stat_activity, xact_start) and run `tollwatch migrate` again: nothing was changed"
+                ) from exc
+            event(_log, logging.WARNING, MIGRATION_WAITS, error=exc.orig, pause_s=pause)
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
+        pause = min(2 * pause, longest)
+
+
+async def _checked_offer(connection: AsyncConnection, settings: Settings) -> Offer:
     offer = await edition.detect(connection)
     edition.check_floor(offer)
     record = await edition.recorded(connection)
-    if record is not None:
+    if record is None:
+        edition.check_first(offer, settings.edition)
+    else:
         edition.compare(record, offer)
     found = await revision_of(connection)
     if found is not None:
@@ -127,14 +175,15 @@ async def _checked_offer(connection: AsyncConnection) -> Offer:
     return offer
 
 
-async def _upgrade(connection: AsyncConnection, offer: Offer, settings: Settings) -> None:
+async def _upgrade(connection: AsyncConnection, offer: Offer, settings: Settings, revision: str) -> None:
     await connection.execute(text(query("create_schema")))
     await _set(connection, "set_local", "tollwatch.edition", offer.edition.value)
-    await _alembic(connection, "upgrade", "head")
+    await _alembic(connection, "upgrade", revision)
     record = await edition.recorded(connection)
     if record is None:
         raise StartRefused("the migration recorded no edition; this is a defect, please report it")
     await policies.apply(connection, settings, record)
+    await roles.grant_views(connection)
 
 
 async def _alembic(connection: AsyncConnection, direction: str, revision: str) -> None:

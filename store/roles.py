@@ -5,7 +5,6 @@ What a role may see hangs on `session_user` alone (tollwatch.project_roles): no 
 
 from __future__ import annotations
 
-import re
 import secrets
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.deadlines import Deadlines
 from store.engine import create_engine, writing
-from store.errors import DatabaseError, InvalidValue, NotFound
+from store.errors import DatabaseError, NotFound
 from store.named_sql import query
 from store.settings import Settings
 from store.tables import READ_SCHEMA
@@ -26,6 +25,7 @@ CONNECTION_LIMIT = 10
 """Connections that one reader may hold: a dashboard's pool, not the server's."""
 STATEMENT_TIMEOUT = "10s"
 IDLE_TIMEOUT = "60s"
+_GRANT_VIEWS = f"GRANT SELECT ON ALL TABLES IN SCHEMA {READ_SCHEMA} TO {{role}}"
 _CLOSE_CATALOGUE = (
     "REVOKE SELECT ON ALL TABLES IN SCHEMA _timescaledb_catalog, _timescaledb_config, _timescaledb_internal, "
     "_timescaledb_cache FROM PUBLIC"
@@ -35,14 +35,14 @@ _CLOSE_CATALOGUE = (
 async def create_reader(settings: Settings, project: str, deadlines: Deadlines) -> str:
     """Make, or give a new password to, the reader login of a project. Returns its libpq URL.
 
-    Raises NotFound (no such project), InvalidValue (the role's name belongs to something else), DatabaseError.
+    Raises NotFound (no such project), DatabaseError.
     """
     engine = create_engine(settings.required_database_url, deadlines, pool_size=1)
     password = secrets.token_urlsafe(24)
     try:
         async with writing(engine) as connection:
             project_id = await _project_id(connection, project)
-            role = f"tollwatch_{re.sub(r'[^a-z0-9]', '_', project.lower())}_{project_id}_reader"
+            role = await _role_name(connection, project_id)
             await _make_login(connection, role, password)
             await connection.execute(
                 text(query("record_role")), {"role": role, "project_id": project_id, "purpose": "reader"}
@@ -56,6 +56,12 @@ async def create_reader(settings: Settings, project: str, deadlines: Deadlines) 
     return urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
 
 
+async def grant_views(connection: AsyncConnection) -> None:
+    """Let every reader see every view: a migration may have made some anew. Logins that are gone are left out."""
+    for role in (await connection.execute(text(query("readers")))).scalars():
+        await _run(connection, _GRANT_VIEWS, role=sql.Identifier(role))
+
+
 async def _project_id(connection: AsyncConnection, project: str) -> int:
     found = (await connection.execute(text(query("project_id")), {"name": project})).scalar_one_or_none()
     if found is None:
@@ -63,11 +69,15 @@ async def _project_id(connection: AsyncConnection, project: str) -> int:
     return int(found)
 
 
+async def _role_name(connection: AsyncConnection, project_id: int) -> str:
+    """The reader that the project has, or a new name: at random, since every login of the server can list all of them."""
+    known = {"project_id": project_id, "purpose": "reader"}
+    found = (await connection.execute(text(query("role_of_project")), known)).scalar_one_or_none()
+    return str(found or f"tollwatch_reader_{secrets.token_hex(6)}")
+
+
 async def _make_login(connection: AsyncConnection, role: str, password: str) -> None:
     exists = (await connection.execute(text(query("role_exists")), {"role": role})).scalar_one()
-    mine = (await connection.execute(text(query("role_recorded")), {"role": role})).scalar_one()
-    if exists and not mine:
-        raise InvalidValue(f"a role {role} exists already and is not ours; drop it, or rename the project")
     verb = "ALTER" if exists else "CREATE"
     await _run(
         connection,
@@ -98,7 +108,7 @@ async def _grant(connection: AsyncConnection, role: str) -> None:
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         "GRANT CONNECT ON DATABASE {database} TO {role}",
         f"GRANT USAGE ON SCHEMA {READ_SCHEMA} TO {{role}}",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA {READ_SCHEMA} TO {{role}}",
+        _GRANT_VIEWS,
     ):
         await _run(connection, statement, **names)
 

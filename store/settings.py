@@ -112,6 +112,12 @@ class Settings:
     database_url: str | None = _setting(
         "DATABASE_URL", _parse_database_url, "PostgreSQL to use; unset: the embedded one that `tollwatch up` runs", None
     )
+    edition: str = _setting(
+        "EDITION",
+        _choice("auto", "plain"),
+        "at the first migration: what the database offers, or plain on a server that also has TimescaleDB",
+        "auto",
+    )
     home: Path = _setting("HOME", Path, "folder of the embedded database and of `up`'s state", ".tollwatch")
     host: str = _setting("HOST", str, "address that the API listens on", "127.0.0.1")
     port: int = _setting("PORT", _parse_port, "port of the API", "8402")

@@ -1,11 +1,14 @@
 -- What the database is: edition, schema, roles.
 
 -- name: server_offer
--- What the server offers: postgres (server_version_num), timescaledb (version or NULL), license (timescale or apache).
+-- What the server offers: postgres (server_version_num), timescaledb (version or NULL), license (timescale or apache);
+-- at_hand: CREATE EXTENSION would work; only a superuser sees shared_preload_libraries, anyone a setting of the loader.
 SELECT
   current_setting('server_version_num')::int AS postgres,
   (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
-  current_setting('timescaledb.license', true) AS license
+  current_setting('timescaledb.license', true) AS license,
+  current_setting('timescaledb.disable_load', true) IS NOT NULL
+    AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS at_hand
 
 -- name: schema_exists
 -- Whether a first migration has finished here.
@@ -88,9 +91,13 @@ WHERE p.prorettype <> 'trigger'::regtype
   AND has_function_privilege(:role, p.oid, 'EXECUTE')
 ORDER BY 1
 
--- name: role_recorded
--- Whether a role of that name is one that we made.
-SELECT EXISTS (SELECT FROM tollwatch.project_roles WHERE role = :role)
+-- name: readers
+-- Reader logins that the server still has.
+SELECT r.role FROM tollwatch.project_roles r JOIN pg_roles g ON g.rolname = r.role WHERE r.purpose = 'reader' ORDER BY 1
+
+-- name: role_of_project
+-- The login that a project has for a purpose.
+SELECT role FROM tollwatch.project_roles WHERE project_id = :project_id AND purpose = :purpose ORDER BY created_at LIMIT 1
 
 -- name: current_database
 -- The database's name, for GRANT.
