@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from store import migrate
-from store.errors import DatabaseTimeout
+from store.engine import create_engine, writing
+from store.errors import DatabaseTimeout, DatabaseUnavailable
 from store.settings import Settings
 from tests.e2e.stack import Process, until
 from tests.store import first_release
@@ -129,3 +131,20 @@ def test_the_first_migration_can_be_killed_too(empty_database_url, database_url,
     again = Process("again", ["cli", "migrate"], tmp_path, TOLLWATCH_DATABASE_URL=empty_database_url)
     assert again.popen.wait(60) == 0, again.text()
     assert differences(snapshot(database_url), snapshot(empty_database_url)) == []
+
+
+async def test_a_session_with_plans_of_the_old_columns_is_replaced(database_url, deadlines):
+    """PostgreSQL refuses a prepared statement whose columns changed, on that session for ever: one retry must help."""
+    engine = create_engine(database_url, deadlines, pool_size=1)
+    statement = text("SELECT * FROM tollwatch.agents")
+    for _ in range(8):  # the driver prepares what it sent five times
+        async with writing(engine) as connection:
+            await connection.execute(statement)
+    with psycopg.connect(database_url, autocommit=True) as migrating:
+        migrating.execute("ALTER TABLE tollwatch.agents ADD COLUMN owner text")
+    with pytest.raises(DatabaseUnavailable, match="cached plan"):
+        async with writing(engine) as connection:
+            await connection.execute(statement)
+    async with writing(engine) as connection:
+        assert "owner" in (await connection.execute(statement)).keys()
+    await engine.dispose()
