@@ -113,27 +113,34 @@ class Server:
         """The URL of another database on this server."""
         return urlunsplit(urlsplit(self.admin_url)._replace(path=f"/{database}"))
 
-    def create(self, *, template: str | None = None) -> str:
+    def create(self, *, template: str | None = None, tablespace: sql.Identifier | None = None) -> str:
         """Make a database, empty (with the extension, where there is one) or a clone; its name."""
         name = f"tw_{os.getpid()}_{secrets.token_hex(4)}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template))
-        self._admin(statement)
+        if tablespace is not None:
+            statement += sql.SQL(" TABLESPACE {}").format(tablespace)
+        self.execute(statement)
         if template is None and self.timescale:
             with psycopg.connect(self.url(name), autocommit=True) as connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         return name
 
-    def clone(self) -> str:
-        """Make a migrated database; its name. The first call migrates the template."""
+    @property
+    def template(self) -> str:
+        """A migrated database to clone; the first call makes it."""
         with self._lock:
             if self._template is None:
                 self._template = self._make_template()
-        return self.create(template=self._template)
+            return self._template
+
+    def clone(self) -> str:
+        """Make a migrated database; its name."""
+        return self.create(template=self.template)
 
     def drop(self, name: str) -> None:
-        self._admin(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def close(self) -> None:
         """Drop the template; stop and remove a cluster of ours."""
@@ -143,7 +150,8 @@ class Server:
             self._janitor.communicate(timeout=60)
         self._template = self._admin_url = self._janitor = None
 
-    def _admin(self, statement: sql.Composable) -> None:
+    def execute(self, statement: sql.Composable) -> None:
+        """A statement in the maintenance database, again while somebody still holds what it needs."""
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -164,8 +172,8 @@ class Server:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(lambda: asyncio.run(upgrade(settings, Deadlines()))).result()
         # Nobody may connect from now on: a template with a session on it cannot be cloned.
-        self._admin(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
-        self._admin(sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(name))
+        self.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+        self.execute(sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(name))
         return name
 
     def _start(self) -> str:
