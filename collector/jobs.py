@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from collector.scheduler import Job
-from store import partitions, retention, rollups, totals
+from store import heads, partitions, retention, rollups, totals
 from store.deadlines import Deadlines
 from store.edition import Edition
 from store.settings import Settings
@@ -27,6 +27,7 @@ def maintenance(engine: AsyncEngine, edition: Edition, settings: Settings, deadl
         ("rollups", settings.rollup_interval, rollups.refresh),
         ("totals", FOLD_INTERVAL, totals.fold),
         ("retention", HOUR, retention.expire),
+        ("heads", HOUR, heads.prune),
     ]
     return [
         Job(

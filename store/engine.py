@@ -114,3 +114,11 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     with wrap_errors():
         async with engine.begin() as connection:
             yield connection
+
+
+@asynccontextmanager
+async def autocommitting(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection outside transactions, for statements that bring their own. Raises DatabaseError."""
+    with wrap_errors():
+        async with engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -13,6 +13,7 @@ TollwatchError
 │   │   └── DatabaseFull             the server's disk is full: trying again helps once there is room
 │   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
 │   └── DatabaseConflict             serialization failure or deadlock: trying again helps
+├── RebuildRefused                   a rebuild would lose what cannot be made again; nothing was changed
 ├── NotFound                         no such agent, key, project
 ├── InvalidValue                     a value that a caller sent cannot be stored
 └── RpcError                         a Solana node did not answer as it should (see collector.rpc)
@@ -74,6 +75,10 @@ class DatabaseTimeout(DatabaseError):
 
 class DatabaseConflict(DatabaseError):
     """Concurrent transactions collided; trying again helps."""
+
+
+class RebuildRefused(TollwatchError):
+    """The totals hold what the rollups no longer do, so they cannot be made again from them; leave them as they are."""
 
 
 class NotFound(TollwatchError):

@@ -1,27 +1,33 @@
-"""Rollups: hourly aggregates with a live tail, and how far they are exact.
+"""Rollups: hourly and daily aggregates with a live tail, and how far they are exact.
 
-On community TimescaleDB refreshes continuous aggregates by policy. Elsewhere `refresh` does: inserts log the hours that
-they touch; a run takes the logged hours below the watermark, aggregates each again, and moves the watermark, in one
-transaction. Hours from the watermark on are aggregated when they are read.
+On community TimescaleDB refreshes continuous aggregates by policy, and `refresh` only what a backfill touched behind the
+policy's window. Elsewhere `refresh` does it all: inserts log the hours that they touch; a run takes the logged hours below
+the watermark, aggregates each again, and moves the watermark, in one transaction. Hours from the watermark on are
+aggregated when they are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store.edition import Edition
-from store.engine import wrap_errors, writing
-from store.horizons import DAY, HOUR, RELATIONS, ROLLUPS, Rollup, retention_of
+from store.engine import autocommitting, reading, writing
+from store.horizons import DAY, HOUR, RELATIONS, ROLLUPS, Relation, Rollup, retention_of
 from store.identity import EPOCH
 from store.named_sql import query, rollup_select
 from store.settings import Settings
 
 BUCKETS_PER_RUN = 48
-"""Buckets that one transaction aggregates again; what is left stays logged for the next run."""
+"""Hours that one transaction aggregates again; what is left stays logged for the next run."""
+FORCED_BUCKETS = 168
+"""Buckets of a continuous aggregate that one forced refresh makes again."""
+
+Span = tuple[datetime, datetime]
+"""From, inclusive, and to, exclusive."""
 
 
 def floor_hour(moment: datetime) -> datetime:
@@ -29,31 +35,43 @@ def floor_hour(moment: datetime) -> datetime:
     return floor(moment, HOUR)
 
 
+def floor(moment: datetime, bucket: timedelta) -> datetime:
+    """The start of the bucket (an hour or a day, UTC) that holds a moment."""
+    return EPOCH + (moment - EPOCH) // bucket * bucket
+
+
+def of(relation: str) -> list[Rollup]:
+    """The rollups of a relation, hours first."""
+    return [rollup for rollup in ROLLUPS if rollup.relation == relation]
+
+
 async def refresh(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
-    """Bring every own rollup up to date. Returns the number of hours aggregated again; 0 on community."""
-    if not edition.has_own_rollups:
+    """Bring every rollup up to date, as far as no policy does. Returns the number of hours aggregated again."""
+    return sum([await refresh_relation(engine, edition, settings, relation) for relation in RELATIONS])
+
+
+async def refresh_relation(engine: AsyncEngine, edition: Edition, settings: Settings, relation: Relation) -> int:
+    """The same for one relation, one bounded transaction after the other."""
+    if not of(relation.name):
         return 0
+    once = _refresh_own if edition.has_own_rollups else _refresh_backfilled
     done = 0
-    for relation in RELATIONS:
-        rollups = [rollup for rollup in ROLLUPS if rollup.relation == relation.name]
-        if not rollups:
-            continue
-        oldest = datetime.now(UTC) - retention_of(relation, settings)
-        while (hours := await _refresh_relation(engine, edition, rollups, oldest)) > 0:
-            done += hours
-            if hours < BUCKETS_PER_RUN:
-                break
+    while (hours := await once(engine, edition, settings, relation)) > 0:
+        done += hours
+        if hours < BUCKETS_PER_RUN:
+            break
     return done
 
 
-async def _refresh_relation(engine: AsyncEngine, edition: Edition, rollups: list[Rollup], oldest: datetime) -> int:
+async def _refresh_own(engine: AsyncEngine, edition: Edition, settings: Settings, relation: Relation) -> int:
     """One transaction's worth. Hours whose facts have expired are left as they are."""
-    relation = rollups[0].relation
+    oldest = datetime.now(UTC) - retention_of(relation, settings)
+    name = relation.name
     async with writing(engine) as connection:
-        watermark = (await connection.execute(text(query("lock_rollup")), {"relation": relation})).scalar_one()
+        watermark = (await connection.execute(text(query("lock_rollup")), {"relation": name})).scalar_one()
         target = max(watermark, floor_hour(datetime.now(UTC) - HOUR))
         taken = await connection.execute(
-            text(query("take_dirty")), {"relation": relation, "watermark": target, "most": BUCKETS_PER_RUN}
+            text(query("take_dirty")), {"relation": name, "watermark": target, "most": BUCKETS_PER_RUN}
         )
         taken_hours = list(taken.scalars())
         hours = [hour for hour in taken_hours if hour >= oldest]
@@ -61,24 +79,57 @@ async def _refresh_relation(engine: AsyncEngine, edition: Edition, rollups: list
         if len(taken_hours) < BUCKETS_PER_RUN:
             # Days that end now become rows even if none of their hours changed since.
             days |= set(_starts(floor(watermark, DAY), target, DAY))
-            await connection.execute(text(query("compact_dirty")), {"relation": relation, "watermark": target})
-            await connection.execute(text(query("move_watermark")), {"relation": relation, "watermark": target})
-        for rollup in rollups:
-            buckets = sorted(day for day in days if day < floor(target, DAY)) if rollup.hourly else hours
-            for bucket in buckets:
-                await _aggregate_again(connection, edition, rollup, bucket)
+            await connection.execute(text(query("compact_dirty")), {"relation": name, "watermark": target})
+            await connection.execute(text(query("move_watermark")), {"relation": name, "watermark": target})
+        for rollup in of(name):
+            buckets = [day for day in days if day < floor(target, DAY)] if rollup.hourly else hours
+            for span in _spans(buckets, rollup.bucket):
+                await _aggregate_again(connection, edition, rollup, span)
     return len(taken_hours)
 
 
-async def _aggregate_again(connection: AsyncConnection, edition: Edition, rollup: Rollup, bucket: datetime) -> None:
+async def _aggregate_again(connection: AsyncConnection, edition: Edition, rollup: Rollup, span: Span) -> None:
     time = "bucket" if rollup.hourly else "ts"
-    select = rollup_select(rollup.name, edition, f"{time} >= :bucket AND {time} < :end")
+    select = rollup_select(rollup.name, edition, f"{time} >= :from_ts AND {time} < :to_ts")
     names = {"rollup": rollup.name, "select": select}
-    await connection.execute(text(_rendered("forget_bucket", names)), {"bucket": bucket})
-    await connection.execute(text(_rendered("make_bucket", names)), {"bucket": bucket, "end": bucket + rollup.bucket})
+    values = {"from_ts": span[0], "to_ts": span[1]}
+    await connection.execute(text(rendered("forget_buckets", names)), values)
+    await connection.execute(text(rendered("make_buckets", names)), values)
 
 
-def _rendered(name: str, names: dict[str, str]) -> str:
+async def _refresh_backfilled(engine: AsyncEngine, _edition: Edition, settings: Settings, relation: Relation) -> int:
+    """Refresh the hours that a backfill logged, then their days. Killed before it forgets them, it does so again."""
+    async with reading(engine) as connection:
+        found = await connection.execute(
+            text(query("backfilled_hours")), {"relation": relation.name, "most": BUCKETS_PER_RUN}
+        )
+        logged = found.all()
+    if not logged:
+        return 0
+    oldest = datetime.now(UTC) - retention_of(relation, settings)
+    hours = [row.bucket for row in logged if row.bucket >= oldest]
+    for rollup in of(relation.name):
+        # Newer buckets are live, or the policy's: a refresh up to now would hide live rows.
+        end = floor(datetime.now(UTC) - rollup.bucket, rollup.bucket)
+        buckets = {floor(hour, rollup.bucket) for hour in hours}
+        await _refresh_continuous(engine, rollup, _spans((one for one in buckets if one < end), rollup.bucket))
+    async with writing(engine) as connection:
+        for row in logged:
+            await connection.execute(text(query("forget_backfilled")), {"entries": row.entries})
+    return len(logged)
+
+
+async def _refresh_continuous(
+    engine: AsyncEngine, rollup: Rollup, spans: Iterable[Span], *, force: bool = False
+) -> None:
+    async with autocommitting(engine) as connection:
+        for from_ts, to_ts in spans:
+            values = {"rollup": f"tollwatch.{rollup.name}", "from_ts": from_ts, "to_ts": to_ts, "force": force}
+            await connection.execute(text(query("refresh_continuous")), values)
+
+
+def rendered(name: str, names: dict[str, str]) -> str:
+    """A named query whose {names} are filled in: relations and columns of ours, never a caller's."""
     statement = query(name)
     for key, value in names.items():
         statement = statement.replace("{" + key + "}", value)
@@ -88,29 +139,29 @@ def _rendered(name: str, names: dict[str, str]) -> str:
 async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str) -> datetime:
     """The newest instant before which nothing is pending; buckets that end before it are exact. UTC."""
     known = next(item for item in ROLLUPS if item.name == rollup)
+    values = {"relation": known.relation, "width": known.bucket}
     if edition.has_own_rollups:
-        found = await connection.execute(
-            text(query("own_exact_until")), {"relation": known.relation, "width": known.bucket}
-        )
+        found = await connection.execute(text(query("own_exact_until")), values)
     else:
+        relation = next(item for item in RELATIONS if item.name == known.relation)
         names = [name for name in (known.name, known.hourly) if name]
-        found = await connection.execute(
-            text(query("continuous_exact_until")), {"rollups": names, "width": known.bucket}
-        )
+        more = {"rollups": names, "day": DAY, "window": "rollup_window", "retention": relation.retention}
+        found = await connection.execute(text(query("continuous_exact_until")), values | more)
     moment: datetime = found.scalar_one()
     return moment
 
 
 async def expire(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
-    """Drop own rollup rows older than `retain_rollups`. Returns how many; 0 on community, which has a policy."""
+    """Drop own rollup rows older than `retain_rollups`, by whole days. Returns how many; 0 on community: a policy does."""
     if not edition.has_own_rollups:
         return 0
     dropped = 0
-    before = datetime.now(UTC) - settings.retain_rollups
+    # Of a day whose first hours are gone, the others would make another day.
+    before = floor(datetime.now(UTC) - settings.retain_rollups, DAY)
     async with writing(engine) as connection:
         for rollup in ROLLUPS:
             result = await connection.execute(
-                text(_rendered("expire_buckets", {"rollup": rollup.name})), {"before": before}
+                text(rendered("expire_buckets", {"rollup": rollup.name})), {"before": before}
             )
             dropped += result.rowcount
     return dropped
@@ -124,21 +175,52 @@ async def refresh_range(
         await refresh(engine, edition, settings)
         return
     end = min(to_ts, datetime.now(UTC) - HOUR)
-    with wrap_errors():
-        async with engine.connect() as connection:
-            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            for rollup in ROLLUPS:
-                values = {
-                    "rollup": f"tollwatch.{rollup.name}",
-                    "from_ts": floor(from_ts, rollup.bucket),
-                    "to_ts": floor(end, rollup.bucket),
-                }
-                await autocommit.execute(text(query("refresh_continuous")), values)
+    for rollup in ROLLUPS:
+        span = (floor(from_ts, rollup.bucket), floor(end, rollup.bucket))
+        await _refresh_continuous(engine, rollup, [span])
 
 
-def floor(moment: datetime, bucket: timedelta) -> datetime:
-    """The start of the bucket (an hour or a day, UTC) that holds a moment."""
-    return EPOCH + (moment - EPOCH) // bucket * bucket
+async def rebuild(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
+    """Make every bucket again whose facts are all kept. Returns how many hours. Raises DatabaseError; may be run again."""
+    return sum([await _rebuild(engine, edition, settings, relation) for relation in RELATIONS if of(relation.name)])
+
+
+async def _rebuild(engine: AsyncEngine, edition: Edition, settings: Settings, relation: Relation) -> int:
+    # A day more: retention must not take, while this runs, what this reads.
+    oldest = floor(datetime.now(UTC) - retention_of(relation, settings), DAY) + 2 * DAY
+    if edition.has_own_rollups:
+        async with writing(engine) as connection:
+            logged = await connection.execute(
+                text(query("log_every_hour")), {"relation": relation.name, "from_ts": oldest}
+            )
+            hours = int(logged.scalar_one())
+        await refresh_relation(engine, edition, settings, relation)
+        return hours
+    for rollup in of(relation.name):
+        end = floor(datetime.now(UTC) - rollup.bucket, rollup.bucket)
+        spans = list(_pieces(oldest, end, FORCED_BUCKETS * rollup.bucket))
+        await _refresh_continuous(engine, rollup, spans, force=True)
+    return (floor_hour(datetime.now(UTC) - HOUR) - oldest) // HOUR
+
+
+def _spans(buckets: Iterable[datetime], width: timedelta) -> Iterator[Span]:
+    """Buckets as spans: neighbours are made in one statement."""
+    start = end = None
+    for bucket in sorted(buckets):
+        if start is not None and bucket == end:
+            end = bucket + width
+            continue
+        if start is not None and end is not None:
+            yield start, end
+        start, end = bucket, bucket + width
+    if start is not None and end is not None:
+        yield start, end
+
+
+def _pieces(start: datetime, end: datetime, width: timedelta) -> Iterator[Span]:
+    while start < end:
+        yield start, min(start + width, end)
+        start += width
 
 
 def _starts(first: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:

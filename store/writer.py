@@ -77,13 +77,26 @@ class FactWriter:
     async def _transaction(self, facts: Facts) -> Stored:
         async with self._engine.connect() as connection:
             await _ensure_staging(connection)
-            new = {}
-            for relation, rows in facts.by_relation():
-                if rows:
-                    await _stage(connection, relation, rows)
-                    new[relation] = await _STORE[relation](connection, len(rows))
+            new = await self._store(connection, facts)
             await connection.commit()
             return Stored(new=new)
+
+    async def _store(self, connection: AsyncConnection, facts: Facts) -> dict[str, int]:
+        """The work of one transaction. Returns the new rows of each relation that the batch has any of."""
+        return {
+            relation: await store_rows(connection, relation, rows) for relation, rows in facts.by_relation() if rows
+        }
+
+
+async def store_rows(connection: AsyncConnection, relation: str, rows: Sequence[msgspec.Struct]) -> int:
+    """Stage one relation's rows and move what is new. Returns how many were new."""
+    await stage(connection, relation, rows)
+    return await move(connection, relation, len(rows))
+
+
+async def move(connection: AsyncConnection, relation: str, staged: int) -> int:
+    """Move what is staged into the relation, heads with it. Returns how many rows were new."""
+    return await _STORE[relation](connection, staged)
 
 
 async def _ensure_staging(connection: AsyncConnection) -> None:
@@ -97,7 +110,8 @@ async def _ensure_staging(connection: AsyncConnection) -> None:
     info[_STAGED] = True
 
 
-async def _stage(connection: AsyncConnection, relation: str, rows: Iterable[msgspec.Struct]) -> None:
+async def stage(connection: AsyncConnection, relation: str, rows: Iterable[msgspec.Struct]) -> None:
+    """Copy rows into the session's staging table, which is empty at the start of every transaction."""
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert isinstance(driver, DriverConnection)

@@ -1,11 +1,11 @@
 -- The rows of own rollups. Names of rollups are ours (store.horizons), never a caller's.
 
--- name: forget_bucket
--- Take one bucket's rows out, before they are made again.
-DELETE FROM tollwatch_internal.{rollup} WHERE bucket = :bucket
+-- name: forget_buckets
+-- Take the rows of buckets [from_ts, to_ts) out, before they are made again.
+DELETE FROM tollwatch_internal.{rollup} WHERE bucket >= :from_ts AND bucket < :to_ts
 
--- name: make_bucket
--- Aggregate one bucket from the facts.
+-- name: make_buckets
+-- Aggregate buckets [from_ts, to_ts) from the facts, or from the hours.
 INSERT INTO tollwatch_internal.{rollup} {select}
 
 -- name: expire_buckets

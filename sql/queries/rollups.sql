@@ -42,29 +42,75 @@ WHERE s.relation = :relation
 
 -- name: continuous_exact_until
 -- The same where TimescaleDB keeps the log: the oldest change below the watermark that no refresh has seen. The log of
--- the hypertable holds changes not yet handed to the aggregates; the aggregate's own holds what a refresh left undone.
--- Its outermost ranges stand for all that was never inside a refresh window, which horizons keep empty.
+-- the hypertable holds changes not yet handed to the aggregates. The aggregate's own holds what refreshes left undone: of
+-- it counts what a policy's window still reaches and what has a chunk, because a refresh passes over ranges without one
+-- and leaves them there. Behind the window only a backfill writes, and it keeps a log of its own. Nothing counts that
+-- retention drops or has dropped: dropping logs a change that no refresh may follow, or the rollup would be lost.
 WITH aggregate AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id,
     _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark
   FROM _timescaledb_catalog.continuous_agg c
   WHERE c.user_view_schema = 'tollwatch' AND c.user_view_name = ANY(CAST(:rollups AS text[]))
+), reach AS (
+  SELECT CAST(1000000 * extract(epoch FROM now() - CAST(:day AS interval)
+      - (horizons ->> CAST(:window AS text))::float8 * INTERVAL '1 second') AS bigint) AS window_start,
+    CAST(1000000 * extract(epoch FROM now() + CAST(:day AS interval)
+      - (horizons ->> CAST(:retention AS text))::float8 * INTERVAL '1 second') AS bigint) AS kept_from
+  FROM tollwatch.schema_info
 ), pending AS (
-  SELECT l.lowest_modified_value AS lowest
+  SELECT greatest(l.lowest_modified_value, r.kept_from) AS lowest
   FROM _timescaledb_catalog.continuous_aggs_hypertable_invalidation_log l
   JOIN aggregate a ON l.hypertable_id = a.raw_hypertable_id AND l.lowest_modified_value < a.watermark
+  JOIN reach r ON l.greatest_modified_value >= r.kept_from
   UNION ALL
-  SELECT l.lowest_modified_value
+  SELECT greatest(l.lowest_modified_value, r.window_start)
   FROM _timescaledb_catalog.continuous_aggs_materialization_invalidation_log l
   JOIN aggregate a ON l.materialization_id = a.mat_hypertable_id AND l.lowest_modified_value < a.watermark
-  WHERE l.lowest_modified_value > -210866803200000000
+  JOIN reach r ON l.greatest_modified_value >= r.window_start
+  WHERE l.lowest_modified_value > -210866803200000000 AND EXISTS (
+    SELECT FROM _timescaledb_catalog.chunk k
+    JOIN _timescaledb_catalog.chunk_constraint n ON n.chunk_id = k.id
+    JOIN _timescaledb_catalog.dimension_slice s ON s.id = n.dimension_slice_id
+    WHERE k.hypertable_id = a.raw_hypertable_id
+      AND s.range_start <= l.greatest_modified_value AND s.range_end > l.lowest_modified_value)
 )
-SELECT coalesce(
-  public.time_bucket(CAST(:width AS interval), _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending))), now())
+SELECT coalesce(public.time_bucket(CAST(:width AS interval), least(
+    _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending)),
+    (SELECT min(bucket) FROM tollwatch_internal.rollup_dirty WHERE relation = :relation))), now())
+
+-- name: log_backfill
+-- Remember the hours that a backfill touches, in its own transaction (community; elsewhere a trigger does).
+INSERT INTO tollwatch_internal.rollup_dirty (relation, bucket) SELECT :relation, unnest(CAST(:hours AS timestamptz[]))
+
+-- name: backfilled_hours
+-- Hours of one relation that a backfill touched and nobody refreshed yet, oldest first, with the entries that say so.
+SELECT bucket, array_agg(id) AS entries
+FROM tollwatch_internal.rollup_dirty
+WHERE relation = :relation
+GROUP BY bucket
+ORDER BY bucket
+LIMIT :most
+
+-- name: forget_backfilled
+-- Take those entries out: what they say is refreshed. Others that came meanwhile stay.
+DELETE FROM tollwatch_internal.rollup_dirty WHERE id = ANY(CAST(:entries AS bigint[]))
+
+-- name: log_every_hour
+-- Log every hour from an instant to the watermark, so that a refresh makes them all again. Returns how many.
+WITH logged AS (
+  INSERT INTO tollwatch_internal.rollup_dirty (relation, bucket)
+  SELECT s.relation, hour
+  FROM tollwatch_internal.rollup_state s, generate_series(CAST(:from_ts AS timestamptz), s.watermark - INTERVAL '1 hour', '1 hour') hour
+  WHERE s.relation = :relation
+  RETURNING 1
+)
+SELECT count(*) FROM logged
 
 -- name: refresh_continuous
--- Refresh one continuous aggregate now (tests and backfill; its policy does so otherwise). Runs outside transactions.
-CALL public.refresh_continuous_aggregate(CAST(:rollup AS regclass), CAST(:from_ts AS timestamptz), CAST(:to_ts AS timestamptz))
+-- Refresh one continuous aggregate now (backfill, rebuild; its policy does so otherwise). Runs outside transactions.
+-- force: also what no log calls changed.
+CALL public.refresh_continuous_aggregate(CAST(:rollup AS regclass), CAST(:from_ts AS timestamptz), CAST(:to_ts AS timestamptz),
+  force => :force)
 
 -- name: fold_state
 -- Until when one relation's buckets are folded; holds off other folds until the end of the transaction.
@@ -112,3 +158,24 @@ ON CONFLICT (project_id, agent_id, event_type, severity, component) DO UPDATE SE
 -- name: move_fold
 -- Buckets before folded_until are in the totals.
 UPDATE tollwatch.totals_state SET folded_until = :to_ts WHERE relation = :relation
+
+-- name: rollups_may_have_expired
+-- Whether a bucket may be gone that the totals hold: this schema took facts as old as their retention when it was made.
+SELECT created_at - CAST(:oldest_fact AS interval) < now() - CAST(:retain_rollups AS interval) FROM tollwatch.schema_info
+
+-- name: rebuild_totals
+-- Make one table of totals what the buckets below the fold horizon add up to. Returns how many rows were wrong.
+WITH summed AS MATERIALIZED (
+  SELECT {keys}, {sums} FROM tollwatch.{rollup} WHERE bucket < :folded_until GROUP BY {keys}
+), gone AS (
+  DELETE FROM tollwatch.{totals} t
+  WHERE NOT EXISTS (SELECT FROM summed s WHERE ({t_keys}) = ({s_keys}))
+  RETURNING 1
+), put AS (
+  INSERT INTO tollwatch.{totals} AS t ({keys}, {columns})
+  SELECT {keys}, {columns} FROM summed
+  ON CONFLICT ({keys}) DO UPDATE SET ({columns}) = ROW({new_columns})
+  WHERE ({t_columns}) IS DISTINCT FROM ({new_columns})
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put)

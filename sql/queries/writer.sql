@@ -41,9 +41,9 @@ FROM tollwatch.balance_samples WITH NO DATA
 -- Lock the heads of the staged payments in key order, making those that are missing (rank -1: nothing told yet). DO UPDATE
 -- … WHERE false locks a row and writes nothing.
 INSERT INTO tollwatch.payment_heads AS h
-  (project_id, payment_id, agent_id, asset_id, amount, told, rank, status, origin, ts, opened_ts)
+  (project_id, payment_id, agent_id, asset_id, amount, told, rank, status, origin, ts, opened_ts, last_ts)
 SELECT DISTINCT ON (project_id, payment_id)
-  project_id, payment_id, agent_id, asset_id, amount, 0, -1, status, origin, ts, ts
+  project_id, payment_id, agent_id, asset_id, amount, 0, -1, status, origin, ts, ts, ts
 FROM pg_temp.stage_payments
 ORDER BY project_id, payment_id
 ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
@@ -87,24 +87,25 @@ WITH staged AS (
 ), best AS (
   SELECT DISTINCT ON (project_id, payment_id)
     project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank,
-    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts,
+    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts, max(ts) OVER payment AS last_ts,
     first_value(request_id) OVER (payment ORDER BY request_id) AS request_id,
     first_value(signature) OVER (payment ORDER BY signature) AS signature
   FROM stored
   WINDOW payment AS (PARTITION BY project_id, payment_id)
-  ORDER BY project_id, payment_id, rank DESC, ts
+  ORDER BY project_id, payment_id, rank DESC, ts, amount, asset_id, agent_id
 ), moved AS (
   UPDATE tollwatch.payment_heads h
   SET told = h.told | b.told,
     opened_ts = least(h.opened_ts, b.opened_ts),
-    request_id = coalesce(h.request_id, b.request_id),
-    signature = coalesce(h.signature, b.signature),
+    last_ts = greatest(h.last_ts, b.last_ts),
+    request_id = least(h.request_id, b.request_id),
+    signature = least(h.signature, b.signature),
     (rank, status, origin, ts, agent_id, asset_id, amount) = (
       SELECT w.rank, w.status, w.origin, w.ts, w.agent_id, w.asset_id, w.amount
       FROM (VALUES (b.rank, b.status, b.origin, b.ts, b.agent_id, b.asset_id, b.amount),
                    (h.rank, h.status, h.origin, h.ts, h.agent_id, h.asset_id, h.amount))
         AS w (rank, status, origin, ts, agent_id, asset_id, amount)
-      ORDER BY w.rank DESC, w.ts
+      ORDER BY w.rank DESC, w.ts, w.amount, w.asset_id, w.agent_id
       LIMIT 1)
   FROM best b
   WHERE (h.project_id, h.payment_id) = (b.project_id, b.payment_id)
@@ -208,7 +209,7 @@ WITH stored AS (
     min(ts) FILTER (WHERE state = 'queued') OVER (PARTITION BY project_id, agent_id, request_id) AS queued_ts,
     priority_score, reason
   FROM stored
-  ORDER BY project_id, agent_id, request_id, ts DESC, state = 'queued'
+  ORDER BY project_id, agent_id, request_id, ts DESC, state = 'queued', state, priority_score, reason
 ), moved AS (
   INSERT INTO tollwatch.queue_heads AS h
     (project_id, agent_id, request_id, state, ts, queued_ts, priority_score, reason)
@@ -220,7 +221,7 @@ WITH stored AS (
       FROM (VALUES (h.state, h.ts, h.priority_score, h.reason),
                    (excluded.state, excluded.ts, excluded.priority_score, excluded.reason))
         AS w (state, ts, priority_score, reason)
-      ORDER BY w.ts DESC, w.state = 'queued'
+      ORDER BY w.ts DESC, w.state = 'queued', w.state, w.priority_score, w.reason
       LIMIT 1)
 )
 SELECT count(*) AS stored FROM stored

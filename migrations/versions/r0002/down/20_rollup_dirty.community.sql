@@ -1,0 +1,1 @@
+DROP TABLE tollwatch_internal.rollup_dirty;

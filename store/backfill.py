@@ -1,0 +1,113 @@
+"""Backfill: facts older than ingest accepts, exactly once, with rollups and totals made right.
+
+One batch is one transaction: what is stored already is left out; the rest goes the writer's way; what belongs to buckets
+that are folded is added to the totals there and then; the hours are logged. `refresh` then makes those hours and their
+days again, and no others. Killed in between, the log is still there: the next run, or the collector, refreshes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from store import rollups
+from store.deadlines import Deadlines
+from store.edition import Edition
+from store.errors import DatabaseConflict, DatabaseTimeout
+from store.facts import Facts
+from store.horizons import DAY, RELATIONS, retention_of
+from store.named_sql import query
+from store.settings import Settings
+from store.writer import FactWriter, move, stage
+
+EDGE = 2 * DAY
+"""What retention takes within this time is not worth a backfill: its buckets could not be refreshed any more."""
+RETRY_SECONDS = 0.5
+"""Before a refresh that met another one is tried again."""
+
+_LATE = {
+    "payments": ("payments", ("add_late_payments",)),
+    "api_requests": ("api_requests", ("add_late_requests", "add_late_latency")),
+    "audit_events": ("audit_events", ("add_late_audit",)),
+    "balance_samples": ("audit_events", ("add_late_crossings",)),
+}
+"""Relation → whose totals its new rows belong to, and the statements that add them."""
+
+
+def oldest_kept(relation: str, now: datetime, settings: Settings) -> datetime:
+    """The oldest event of a relation that a backfill takes."""
+    known = next(item for item in RELATIONS if item.name == relation)
+    return now - retention_of(known, settings) + EDGE
+
+
+class BackfillWriter(FactWriter):
+    """Stores facts of any age. One at a time works on a database; others wait for it, batch by batch."""
+
+    def __init__(self, engine: AsyncEngine, deadlines: Deadlines, edition: Edition, settings: Settings) -> None:
+        super().__init__(engine, deadlines)
+        self._edition = edition
+        self._settings = settings
+
+    async def refresh(self) -> int:
+        """Bring the rollups up to date with what was written. Returns the number of hours that were made again.
+
+        Raises DatabaseError: what is left is refreshed by the next run, or by the collector.
+        """
+        give_up = time.monotonic() + self._deadlines.job_run
+        while True:
+            try:
+                return await rollups.refresh(self._engine, self._edition, self._settings)
+            except (DatabaseConflict, DatabaseTimeout):
+                # The collector refreshes the same rollups now.
+                if time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _store(self, connection: AsyncConnection, facts: Facts) -> dict[str, int]:
+        locked = await connection.execute(text(query("lock_totals")))
+        folded = {row.relation: row.folded_until for row in locked}
+        return {
+            relation: await self._store_relation(connection, relation, rows, folded)
+            for relation, rows in facts.by_relation()
+            if rows
+        }
+
+    async def _store_relation(
+        self,
+        connection: AsyncConnection,
+        relation: str,
+        rows: Sequence[msgspec.Struct],
+        folded: dict[str, datetime],
+    ) -> int:
+        await stage(connection, relation, rows)
+        left = (await connection.execute(text(_forget_known(relation)))).scalar_one()
+        if await move(connection, relation, left) != left:
+            raise DatabaseConflict("ingest stored an event of the backfill at the same moment; trying again helps")
+        if relation in _LATE:
+            totals, statements = _LATE[relation]
+            for name in statements:
+                await connection.execute(text(query(name)), {"folded_until": folded[totals]})
+        if not self._edition.has_own_rollups:
+            await _log(connection, relation, rollups.rendered("staged_hours", {"relation": relation}))
+            if relation == "balance_samples":
+                await _log(connection, "audit_events", query("staged_crossings"))
+        return int(left)
+
+
+async def _log(connection: AsyncConnection, relation: str, statement: str) -> None:
+    hours = list((await connection.execute(text(statement))).scalars())
+    if hours and rollups.of(relation):
+        await connection.execute(text(query("log_backfill")), {"relation": relation, "hours": hours})
+
+
+def _forget_known(relation: str) -> str:
+    last = ("wallet_id", "asset_id", "ts") if relation == "balance_samples" else ("ts", "id")
+    keys = ("project_id", *last)
+    named = {f"{table}_keys": ", ".join(f"{table}.{key}" for key in keys) for table in "fs"}
+    return rollups.rendered("forget_known", {"relation": relation, "keys": named["s_keys"], **named})
