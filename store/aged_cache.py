@@ -30,6 +30,13 @@ class AgedCache(Generic[_K, _V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def items(self) -> list[tuple[_K, _V]]:
+        """All entries, however old."""
+        return [(key, value) for key, (value, _) in self._entries.items()]
+
     def get(self, key: _K, now: datetime, max_age: timedelta) -> _V | None:
         """The value, unless it is older than `max_age` or, since a clock can be set back, from the future."""
         entry = self._entries.get(key)

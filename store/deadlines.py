@@ -18,6 +18,8 @@ class Deadlines:
     """Waiting for a free connection of the pool."""
     read_statement: float = 5.0
     """One read of the API or the exporter (`statement_timeout`)."""
+    admission: float = 2.0
+    """A request's turn, and its room in memory, where the process does as much as it may."""
     write_statement: float = 15.0
     """One statement of an ingest transaction."""
     job_statement: float = 120.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from psycopg import errors as pg
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from store.edition import Edition
@@ -40,3 +42,8 @@ async def ensure(engine: AsyncEngine, relation: str, from_ts: datetime, to_ts: d
             text(query("ensure_partitions")), {"relation": relation, "step": step, "from_ts": from_ts, "to_ts": to_ts}
         )
         return int(made.scalar_one())
+
+
+def is_missing(exc: IntegrityError) -> bool:
+    """Whether a row found no partition: a check violation of no named constraint."""
+    return isinstance(exc.orig, pg.CheckViolation) and exc.orig.diag.constraint_name is None

@@ -58,6 +58,24 @@ def _parse_count(text: str) -> int:
     return int(text)
 
 
+def _parse_positive(text: str) -> int:
+    if _parse_count(text) == 0:
+        raise ValueError("a whole number, one or more")
+    return int(text)
+
+
+def _parse_memory(text: str) -> int:
+    if parse_size(text) < 1024**2:
+        raise ValueError("a size of 1M or more")
+    return parse_size(text)
+
+
+def _parse_wait(text: str) -> timedelta:
+    if not timedelta(milliseconds=100) <= parse_duration(text) <= timedelta(hours=1):
+        raise ValueError("a duration from 100ms to 1h")
+    return parse_duration(text)
+
+
 def _parse_urls(text: str) -> tuple[str, ...]:
     urls = tuple(part.strip() for part in text.split(",") if part.strip())
     for url in urls:
@@ -162,6 +180,37 @@ class Settings:
     pool_size: int = _setting("POOL_SIZE", _parse_count, "database connections of one process", "10")
     max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", "8M")
     max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", "10000")
+    body_memory: int = _setting(
+        "BODY_MEMORY", _parse_memory, "request bodies in memory, of all requests together; one key has half at most", "64M"
+    )
+    unread_memory: int = _setting(
+        "UNREAD_MEMORY", _parse_memory, "answers in memory that clients have yet to read, together", "64M"
+    )
+    max_connections: int = _setting("MAX_CONNECTIONS", _parse_positive, "clients' connections to one process", "1000")
+    max_requests: int = _setting("MAX_REQUESTS", _parse_positive, "requests at work at once, of one process", "128")
+    max_requests_per_key: int = _setting(
+        "MAX_REQUESTS_PER_KEY", _parse_positive, "requests at work at once, of one key", "64"
+    )
+    client_idle: timedelta = _setting("CLIENT_IDLE", _parse_wait, "how long a connection may ask nothing", "15s")
+    client_headers: timedelta = _setting(
+        "CLIENT_HEADERS", _parse_wait, "how long a client may take over a request's headers", "10s"
+    )
+    client_body: timedelta = _setting(
+        "CLIENT_BODY", _parse_wait, "how long a client may take to send a request's body", "30s"
+    )
+    client_read: timedelta = _setting("CLIENT_READ", _parse_wait, "how long a client may take to read an answer", "1min")
+    key_events_per_s: int = _setting(
+        "KEY_EVENTS_PER_S", _parse_count, "events a second of one key that has no limit of its own; 0: no limit", "20000"
+    )
+    key_bytes_per_s: int = _setting(
+        "KEY_BYTES_PER_S", parse_size, "bytes a second of bodies, as sent, likewise; 0: no limit", "32M"
+    )
+    key_burst: timedelta = _setting(
+        "KEY_BURST", _parse_wait, "how long a key that was quiet may save up its limits for", "10s"
+    )
+    key_guesses_per_s: int = _setting(
+        "KEY_GUESSES_PER_S", _parse_count, "keys a second that do not exist, of one address; 0: no limit", "10"
+    )
     max_unregistered: int = _setting(
         "MAX_UNREGISTERED",
         _parse_count,

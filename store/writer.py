@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from psycopg import AsyncConnection as DriverConnection
-from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import Column, text
 from sqlalchemy import types as sqltypes
@@ -69,7 +68,7 @@ class FactWriter:
             try:
                 return await self._transaction(facts)
             except IntegrityError as exc:
-                if not _lacks_partition(exc):
+                if not partitions.is_missing(exc):
                     raise
             await partitions.ensure_around(self._engine, facts)
             return await self._transaction(facts)
@@ -195,8 +194,3 @@ def _columns(relation: str) -> tuple[Sequence[str], Sequence[str]]:
 
 _COLUMNS = {relation: _columns(relation) for relation in _STRUCTS}
 """Per relation: column names in the order of the struct's fields, and the driver's names of their types."""
-
-
-def _lacks_partition(exc: IntegrityError) -> bool:
-    """A row that no partition takes is a check violation of no named constraint."""
-    return isinstance(exc.orig, pg.CheckViolation) and exc.orig.diag.constraint_name is None

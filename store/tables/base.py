@@ -47,6 +47,11 @@ def kept() -> list[Column[object]]:
     ]
 
 
+def positive(column: str) -> CheckConstraint:
+    """More than zero, or NULL."""
+    return CheckConstraint(f"{column} > 0", name=f"{column}_positive")
+
+
 def project(*, primary_key: bool = False) -> Column[int]:
     """Whose row it is."""
     return Column("project_id", Integer, ForeignKey(f"{SCHEMA}.projects.id"), nullable=False, primary_key=primary_key)

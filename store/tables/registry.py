@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from store.tables.base import NOW, Instant, Word, kept, metadata, not_negative, one_of, project
+from store.tables.base import NOW, Instant, Word, kept, metadata, not_negative, one_of, positive, project
 from store.tables.words import AUTONOMY_PHASES, SCHEMA, SESSION_STATUSES
 
 schema_info = Table(
@@ -68,13 +68,19 @@ api_keys = Table(
     Column("prefix", Word, nullable=False),
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("scopes", ARRAY(Word), nullable=False),
-    Column("rate_limit", Integer),
+    Column("events_per_s", Integer),
+    Column("bytes_per_s", BigInteger),
+    Column("replaced_by", Integer, ForeignKey(f"{SCHEMA}.api_keys.id")),
     Column("last_used_at", Instant),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     Column("created_by", Text, nullable=False),
     *kept(),
     Index(None, "project_id"),
+    UniqueConstraint("prefix"),
+    positive("events_per_s"),
+    positive("bytes_per_s"),
+    comment="A limit that is NULL: the process's default. The hash is SHA-256 of the whole key, which is kept nowhere.",
 )
 
 agents = Table(

@@ -1,8 +1,12 @@
-"""API keys: made once, kept as SHA-256, looked up through a cache that outlives a short loss of the database.
+"""Looks keys up. While the database answers, what is known of a key is at most FRESH old, so a revoked key stops within
+5 s; while it does not, at most STALE: a key that is revoked while this process cannot hear of it works until then.
 
-A key is `tw_<8 characters>_<43 characters>`; the secret part has 256 bits, so one round of SHA-256 is enough. While the
-database answers, what is known of a key is at most FRESH old, so a revoked key stops within 5 s; while it does not, at
-most STALE.
+A key is found by the SHA-256 of its text, so how long the look-up takes tells of the digest at most, and who could choose
+digests to learn from that could find preimages of SHA-256. What comes back is compared once more, in constant time.
+
+A key that this process has not seen costs a query. Guessing is bounded three times: a negative cache that is apart from
+the known keys, LANES queries at a time, so that guesses cannot take the pool from known keys, and a rate per address,
+whose excess is refused unasked. Known keys pass all three.
 """
 
 from __future__ import annotations
@@ -10,25 +14,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import logging
+import math
 import re
-import secrets
-import string
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from store.aged_cache import AgedCache, Clock, utc_now
 from store.deadlines import Deadlines
-from store.engine import create_engine, reading, writing
-from store.errors import DatabaseError, DatabaseTimeout, InvalidValue
+from store.engine import reading, writing
+from store.errors import DatabaseError, DatabaseTimeout, TollwatchError
 from store.logs import event
 from store.named_sql import query
-from store.settings import SANDBOX_PROJECT, Settings
-from store.tables import SCOPES
+from store.rates import Buckets
 
 FRESH = timedelta(seconds=4)
 """A second less than a revoked key may go on, for the reading under way."""
@@ -40,14 +44,25 @@ AWAY = timedelta(seconds=1)
 TOUCH_EVERY = timedelta(minutes=1)
 MAX_KEYS = 10_000
 MAX_UNKNOWN = 10_000
+MAX_ADDRESSES = 10_000
+LANES = 2
+"""Queries for keys not seen before, at a time."""
+GUESS_BURST_S = 10
+"""Seconds' worth of guesses that an address may make at once."""
 
 KEY_NOT_TOUCHED = "key_not_touched"
 KEYS_FROM_CACHE = "keys_from_cache"
 
 _FORM = re.compile(r"tw_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}")
-_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ALPHABET = string.ascii_letters + string.digits
 _log = logging.getLogger(__name__)
+
+
+class TooManyGuesses(TollwatchError):
+    """Too many keys from this address do not exist; wait, and use one that does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = math.ceil(seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +72,14 @@ class Key:
     id: int
     project_id: int
     project_name: str
+    prefix: str
+    name: str
     hash: bytes
     scopes: frozenset[str]
     expires_at: datetime | None
     revoked_at: datetime | None
+    events_per_s: int | None
+    bytes_per_s: int | None
 
     def refusal(self, now: datetime) -> str | None:
         """Why the key does not work (any more); None: it works."""
@@ -74,21 +93,37 @@ class Key:
 class Keys:
     """Looks keys up. One per process; `close` it before the engine."""
 
-    def __init__(self, engine: AsyncEngine, deadlines: Deadlines, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        deadlines: Deadlines,
+        clock: Clock = utc_now,
+        *,
+        guesses_per_s: float = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """guesses_per_s: keys that do not exist, of one address; 0: any number."""
         self._engine = engine
         self._deadline = deadlines.read_statement
         self._clock = clock
+        self._monotonic = monotonic
         self._known: AgedCache[bytes, Key] = AgedCache(MAX_KEYS)
         # Apart from the known ones, so that guesses cannot push those out.
         self._unknown: AgedCache[bytes, bool] = AgedCache(MAX_UNKNOWN)
         self._touched: AgedCache[int, bool] = AgedCache(MAX_KEYS)
+        self._guesses: Buckets[str] = Buckets(MAX_ADDRESSES)
+        self._guess_rate = (guesses_per_s, guesses_per_s * GUESS_BURST_S)
+        self._lanes = asyncio.Semaphore(LANES)
         self._reading: dict[bytes, asyncio.Task[Key | None]] = {}
         self._to_touch: set[int] = set()
         self._touching: asyncio.Task[None] | None = None
         self._away_since: datetime | None = None
 
-    async def find(self, key_text: str) -> Key | None:
-        """The key, working or not; None: there is none. Raises DatabaseError: not to be had, and not in the cache."""
+    async def find(self, key_text: str, address: str = "") -> Key | None:
+        """The key, working or not; None: there is none. `address` is who asks.
+
+        Raises DatabaseError (not to be had, and not in the cache) and TooManyGuesses.
+        """
         if not _FORM.fullmatch(key_text):
             return None
         digest = hashlib.sha256(key_text.encode()).digest()
@@ -96,12 +131,33 @@ class Keys:
         key = self._known.get(digest, now, self._max_age(now))
         if key is not None:
             return key
-        if self._unknown.get(digest, now, UNKNOWN):
-            return None
+        if digest in self._known:
+            return await self._look_up(digest)
+        return await self._look_up_stranger(digest, guesser(address))
+
+    async def _look_up_stranger(self, digest: bytes, who: str) -> Key | None:
+        wait = self._guesses.wait(who, *self._guess_rate, self._monotonic())
+        if wait > 0:
+            raise TooManyGuesses(wait)
+        key = None
+        if not self._unknown.get(digest, self._clock(), UNKNOWN):
+            key = await self._look_up(digest)
+        if key is None:
+            self._guesses.take(who, 1, *self._guess_rate, self._monotonic())
+        return key
+
+    async def _look_up(self, digest: bytes) -> Key | None:
         try:
             return await asyncio.shield(self._read_once(digest))
         except DatabaseError as exc:
             return self._from_cache(digest, exc)
+
+    def forget(self, prefix: str) -> None:
+        """Read a key again before it is used again: it was changed here."""
+        for digest, key in self._known.items():
+            if key.prefix == prefix:
+                self._known.drop(digest)
+                return
 
     def touch(self, key: Key) -> None:
         """Note that the key was used. Returns at once; the database hears of it in the background."""
@@ -125,10 +181,12 @@ class Keys:
         return STALE if away else FRESH
 
     def _from_cache(self, digest: bytes, cause: DatabaseError) -> Key:
-        self._away_since = self._clock()
-        key = self._known.get(digest, self._away_since, STALE)
+        now = self._clock()
+        key = self._known.get(digest, now, STALE)
         if key is None:
+            # Says nothing about the database: guesses that wait for each other must not make known keys stale.
             raise cause
+        self._away_since = now
         event(_log, logging.WARNING, KEYS_FROM_CACHE, error=cause)
         return key
 
@@ -146,10 +204,13 @@ class Keys:
             done.exception()  # retrieved, also when every request that waited has gone
 
     async def _read(self, digest: bytes) -> Key | None:
-        read_at = self._clock()
         try:
-            async with asyncio.timeout(self._deadline), reading(self._engine) as connection:
-                row = (await connection.execute(text(query("key_by_hash")), {"hash": digest})).mappings().one_or_none()
+            async with asyncio.timeout(self._deadline):
+                if digest in self._known:
+                    read_at, row = await self._row(digest)
+                else:
+                    async with self._lanes:
+                        read_at, row = await self._row(digest)
         except TimeoutError as exc:
             raise DatabaseTimeout from exc
         self._away_since = None
@@ -161,6 +222,12 @@ class Keys:
         self._known.put(digest, key, read_at)
         return key
 
+    async def _row(self, digest: bytes) -> tuple[datetime, RowMapping | None]:
+        """When it was asked for, and the key's row."""
+        read_at = self._clock()
+        async with reading(self._engine) as connection:
+            return read_at, (await connection.execute(text(query("key_by_hash")), {"hash": digest})).mappings().one_or_none()
+
     async def _touch_all(self) -> None:
         while self._to_touch:
             ids, self._to_touch = sorted(self._to_touch), set()
@@ -171,47 +238,12 @@ class Keys:
                 event(_log, logging.DEBUG, KEY_NOT_TOUCHED, keys=len(ids), error=exc)
 
 
-def new_key_text() -> str:
-    """A key that nobody has."""
-    prefix = "".join(secrets.choice(_ALPHABET) for _ in range(8))
-    return f"tw_{prefix}_{secrets.token_urlsafe(32)}"
-
-
-async def create_key(
-    settings: Settings, *, project: str, name: str, scopes: Sequence[str], deadlines: Deadlines
-) -> str:
-    """Make a key, and its project where there is none. Returns the key's text, which is stored nowhere.
-
-    Raises InvalidValue (unknown scope, bad name, the sandbox's project), SettingsError and DatabaseError.
-    """
-    _check_new(settings, project, name, scopes)
-    key_text = new_key_text()
-    values = {
-        "name": name,
-        "prefix": key_text[: len("tw_") + 8],
-        "hash": hashlib.sha256(key_text.encode()).digest(),
-        "scopes": sorted(set(scopes)),
-        "created_by": "cli",
-    }
-    engine = create_engine(settings.required_database_url, deadlines, pool_size=1)
+def guesser(address: str) -> str:
+    """Whose guesses are counted together: one IPv4 address, or a network of IPv6 (/64), which one host can have whole."""
     try:
-        async with writing(engine) as connection:
-            await connection.execute(text(query("ensure_project")), {"name": project})
-            project_id = (await connection.execute(text(query("project_id")), {"name": project})).scalar_one()
-            await connection.execute(text(query("insert_key")), values | {"project_id": project_id})
-    finally:
-        await engine.dispose()
-    return key_text
-
-
-def _check_new(settings: Settings, project: str, name: str, scopes: Sequence[str]) -> None:
-    if not _PROJECT.fullmatch(project):
-        raise InvalidValue(f"project {project[:100]!r} must be letters, digits, dots, dashes, 1 to 100 of them")
-    if project == SANDBOX_PROJECT and not settings.sandbox:
-        raise InvalidValue("the project `sandbox` exists only while the sandbox runs; choose another name")
-    if not 0 < len(name) <= 100 or "\0" in name:
-        raise InvalidValue("a key needs a name of 1 to 100 characters")
-    unknown = [scope for scope in scopes if scope not in SCOPES]
-    if unknown or not scopes:
-        wrong = f"scope {unknown[0][:50]!r} does not exist" if unknown else "a key needs a scope"
-        raise InvalidValue(f"{wrong}; there are {', '.join(SCOPES)}")
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
