@@ -9,13 +9,15 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from api import problems
+from api import limits, problems
+from api.admin import router as admin_router
 from api.dependencies import AppState
 from api.exporter import router as exporter_router
 from api.health import router as health_router
 from api.ingest import router as ingest_router
 from api.keeper import DirectKeeper
-from api.metrics import IngestMetrics
+from api.limits import Limits
+from api.metrics import IngestMetrics, LimitMetrics
 from api.page import router as page_router
 from api.reads import router as reads_router
 from api.registry import router as registry_router
@@ -43,6 +45,7 @@ def create_app(settings: Settings, deadlines: Deadlines, *, clock: Clock = utc_n
         lifespan=_lifespan(settings, deadlines, clock),
     )
     problems.install(app)
+    limits.install(app)
     for router in _ROUTERS:
         app.include_router(router)
     return app
@@ -53,6 +56,7 @@ _ROUTERS = (
     registry_router,
     sessions_router,
     resolutions_router,
+    admin_router,
     reads_router,
     stream_router,
     exporter_router,
@@ -78,9 +82,10 @@ def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespa
 async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> AsyncIterator[AppState]:
     """The state of one process: everything that has to be closed is opened here."""
     engine = create_engine(settings.required_database_url, deadlines, pool_size=settings.pool_size)
-    keys = Keys(engine, deadlines, clock)
+    keys = Keys(engine, deadlines, clock, guesses_per_s=settings.key_guesses_per_s)
     directory = Directory(engine, settings, clock)
     registry = CollectorRegistry()
+    limit_metrics = LimitMetrics(registry)
     try:
         yield AppState(
             settings=settings,
@@ -92,6 +97,8 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
             keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
             registry=registry,
             ingest_metrics=IngestMetrics(registry),
+            limit_metrics=limit_metrics,
+            limits=Limits(settings, deadlines, limit_metrics, clock=clock),
             clock=clock,
         )
     finally:

@@ -15,19 +15,20 @@ import msgspec
 import zstandard
 from fastapi import Request
 
+from api.dependencies import AppState, Caller, declared_octets
+from api.limits import STEP, Limits
 from api.problems import Problem
-from store.settings import Settings
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson")
-BODY_S = 30.0
-"""Seconds that a client may take to send a body; a slower one holds memory for nothing."""
 MAX_COMMAS = 1_000_000
 """A body of `1,1,1,…` splits into values that take twenty times its size; 10,000 full events have a fifth of these."""
 
 MAX_MEMBERS = 100
 """Members of gzip, frames of zstd: each costs a decompressor, and an empty one has 20 bytes."""
 
+_USUAL_RATIO = 8
+"""Of what events compress to. More is asked for as it comes."""
 _GZIP = 16 + zlib.MAX_WBITS
 # RFC 9659: over HTTP a window has at most 8 MiB.
 _ZSTD_WINDOW = 8 * 1024**2
@@ -43,18 +44,34 @@ _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..
 RawEvent = msgspec.Raw | bytes
 
 
-async def read_events(request: Request, settings: Settings) -> list[RawEvent]:
-    """The events of the body, each still encoded, in order. Empty lines of NDJSON count for nothing."""
+async def read_events(request: Request, held: AppState, caller: Caller) -> list[RawEvent]:
+    """The events of the body, each still encoded, in order. Empty lines of NDJSON count for nothing.
+
+    The body has room in memory until the request ends; bytes that were not announced are charged to the key's rate.
+    """
+    settings = held.settings
     media_type = _media_type(request)
     coding = _coding(request)
+    announced = declared_octets(request, settings) or 0
+    await held.limits.hold(request.scope, _first_room(announced, coding, settings.max_body))
+    seconds = settings.client_body.total_seconds()
     try:
-        async with asyncio.timeout(BODY_S):
-            body = await _collect(request, coding, settings.max_body)
+        async with asyncio.timeout(seconds):
+            body, received = await _collect(request, coding, settings.max_body, held.limits)
     except TimeoutError as exc:
-        raise Problem(408, "slow_body", f"the body took more than {BODY_S:.0f} s", {"Connection": "close"}) from exc
+        raise Problem(408, "slow_body", f"the body took more than {seconds:g} s", {"Connection": "close"}) from exc
+    if not announced:
+        held.limits.admit(caller, octets=received)
     if not body:
         raise Problem(400, "empty_body", "the body is empty; an empty array is []")
     return _split(body, media_type, settings.max_batch)
+
+
+def _first_room(announced: int, coding: str | None, limit: int) -> int:
+    """Bytes to wait for before a body is read: all that it needs, where that is known, so that it fails no later."""
+    if not announced:
+        return STEP
+    return announced if coding is None else min(limit, max(STEP, _USUAL_RATIO * announced))
 
 
 def _media_type(request: Request) -> str:
@@ -77,8 +94,9 @@ def _coding(request: Request) -> str | None:
     return coding
 
 
-async def _collect(request: Request, coding: str | None, limit: int) -> bytes:
-    """The decoded body. Never holds more than `limit` bytes of it and what one chunk decompresses to at once."""
+async def _collect(request: Request, coding: str | None, limit: int, limits: Limits) -> tuple[bytes, int]:
+    """The decoded body, and how many bytes were sent. Never holds more than `limit` bytes of it and what one chunk
+    decompresses to at once."""
     body = bytearray()
     decompressor = Decompressor(coding, limit) if coding else None
     received = 0
@@ -89,9 +107,10 @@ async def _collect(request: Request, coding: str | None, limit: int) -> bytes:
         if max(received, len(body)) > limit:
             await _drain(chunks, limit)
             raise _too_large(limit)
+        limits.hold_more(request.scope, len(body))
     if decompressor:
         decompressor.finish()
-    return bytes(body)
+    return bytes(body), received
 
 
 async def _drain(chunks: AsyncIterator[bytes], limit: int) -> None:

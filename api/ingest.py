@@ -24,7 +24,7 @@ from store.drafts import Drafts
 from store.facts import Stored
 
 router = APIRouter(tags=["ingest"])
-Ingester = Annotated[Caller, Depends(authorize("ingest", "ingest:facilitator"))]
+Ingester = Annotated[Caller, Depends(authorize("ingest", "ingest:facilitator", sends_events=True))]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,8 @@ async def ingest(request: Request, held: State, caller: Ingester) -> Response:
     Accepted events are committed when the answer arrives. Sending a batch again, whole or in part, is always safe: what
     is there already counts as a duplicate and changes nothing.
     """
-    raws = await read_events(request, held.settings)
+    raws = await read_events(request, held, caller)
+    held.limits.admit(caller, events=len(raws))
     answer = await _keep(raws, held, caller)
     return Response(msgspec.json.encode(answer), media_type="application/json")
 

@@ -4,9 +4,9 @@ In this order, the cheapest first, so that what is refused costs little:
 
     the key (a cache) → its debts (no body is read) → a turn → room for the body → the body → its events → decoding
 
-Rates have debt (store.rates): whoever owes nothing may send, and owes what it sent. Bytes are charged as sent, before they
-are read where Content-Length tells; events when they are counted, before any is decoded or stored. What was charged stays
-charged when the request is then refused. All of this is of one process: n processes let n times as much in.
+Rates have debt (store.rates): whoever owes nothing may send, and owes what it sent. Bytes are charged as sent, before
+they are read where Content-Length tells; events when they are counted, before any is decoded or stored. What was
+charged stays charged when the request is then refused. All of this is of one process: n processes let in n times that.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Sender(Protocol):
 class Ticket:
     """What one request holds until its end."""
 
+    limits: Limits | None = None
     sender: Sender | None = None
     turns: int = 0
     octets: int = 0
@@ -95,7 +96,7 @@ class _Waiter:
 
 @dataclass(kw_only=True)
 class Shared:
-    """So much of something at once, and so much of it for one key. First come, first served, but for who waits for itself."""
+    """So much of something at once, and so much of it for one key. First come, first served."""
 
     total: int
     share: int
@@ -152,7 +153,7 @@ class Shared:
         self._by_key[key] = self._by_key.get(key, 0) + amount
 
     def _let_in(self) -> None:
-        """Everyone whose turn it is. A key that waits for its own share holds up nobody else; a large body is not overtaken."""
+        """Everyone whose turn it is. A key that waits for its own share holds up nobody else; nobody overtakes."""
         left: deque[_Waiter] = deque()
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -224,7 +225,7 @@ class Limits:
         ticket = ticket_of(scope)
         if ticket.entered:
             return
-        ticket.sender, ticket.entered = sender, True
+        ticket.limits, ticket.sender, ticket.entered = self, sender, True
         try:
             await self.turns.take(sender.key_id, 1, self._seconds)
         except Full as exc:
@@ -243,11 +244,13 @@ class Limits:
             await self.bodies.take(key, octets, self._seconds)
         except Full as exc:
             raise self._no_room(exc) from exc
+        ticket.limits = self
         ticket.octets += octets
 
     def hold_more(self, scope: Scope, octets: int) -> None:
         """Make sure that `octets` in all are held, without waiting. Problems: 429, 503."""
         ticket = ticket_of(scope)
+        ticket.limits = self
         missing = octets - ticket.octets
         if missing <= 0:
             return
@@ -297,30 +300,31 @@ class Limits:
 
 def ticket_of(scope: Scope) -> Ticket:
     """What this request holds."""
-    ticket: Ticket = scope.setdefault(_TICKET, Ticket())
+    ticket: Ticket | None = scope.get(_TICKET)
+    if ticket is None:
+        ticket = scope[_TICKET] = Ticket()
     return ticket
 
 
 class Tickets:
     """The outermost layer: whatever a request holds is given back at its end, however it ends."""
 
-    def __init__(self, app: ASGIApp, owner: FastAPI) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._owner = owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, and give back."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope[_TICKET] = Ticket()
+        ticket = scope[_TICKET] = Ticket()
         try:
             await self._app(scope, receive, send)
         finally:
-            limits: Limits = self._owner.state.tollwatch.limits
-            limits.end(scope)
+            if ticket.limits is not None:
+                ticket.limits.end(scope)
 
 
 def install(app: FastAPI) -> None:
     """Give back what requests hold."""
-    app.add_middleware(Tickets, owner=app)
+    app.add_middleware(Tickets)

@@ -13,19 +13,16 @@ from collections.abc import Iterator
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.connections import MAX_HEADERS, Connections, allow_files
 from api.stream import close as close_streams
 from store.deadlines import Deadlines
 from store.errors import StartRefused
 from store.logs import event
 from store.settings import Settings
 
-MAX_CONNECTIONS = 1_000
-"""More are answered 503 at once: each may hold a body in memory."""
-MAX_HEADERS = 64 * 1024
-"""Bytes of one request's line and headers."""
-KEEP_ALIVE_S = 15
 BACKLOG = 512
 
 LISTENING = "api_listening"
@@ -41,25 +38,31 @@ async def run(settings: Settings, deadlines: Deadlines) -> None:
     """
     # The instant at which a counter was born is a second series that nobody reads.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    allow_files(settings)
     app = create_app(settings, deadlines)
     with _bound(settings.host, settings.port) as listener:
         # Here and not in uvicorn, which would log why it cannot start and return.
         async with app.router.lifespan_context(app):
+            connections = Connections(settings, app.state.tollwatch.limit_metrics)
+            watching = asyncio.create_task(connections.watch())
             event(_log, logging.INFO, LISTENING, host=settings.host, port=listener.getsockname()[1])
-            await _Server(_config(app, deadlines), app).serve(sockets=[listener])
+            try:
+                await _Server(_config(app, settings, deadlines, connections), app).serve(sockets=[listener])
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
         event(_log, logging.INFO, STOPPED)
 
 
-def _config(app: object, deadlines: Deadlines) -> uvicorn.Config:
+def _config(app: object, settings: Settings, deadlines: Deadlines, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         lifespan="off",
         # h11 and not the faster httptools: it bounds the headers.
-        http="h11",
+        http=connections.protocol(H11Protocol),
         ws="none",
         h11_max_incomplete_event_size=MAX_HEADERS,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=max(1, round(settings.client_idle.total_seconds())),
         timeout_graceful_shutdown=max(1, round(deadlines.shutdown)),
         backlog=BACKLOG,
         workers=1,

@@ -52,6 +52,8 @@ async def stream(
         return False
 
     listener = await feeds.join(project_id, last_event_id)
+    # Listeners have a bound of their own, and stay for hours.
+    who.state.limits.end_turn(who.request.scope)
     return EventStream(listener, feeds.limits, allowed, lambda: feeds.leave(project_id, listener))
 
 

@@ -94,18 +94,6 @@ def reader_role(arguments: argparse.Namespace, environ: Mapping[str, str]) -> in
     return 0
 
 
-def create_key(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """`tollwatch keys create`."""
-    settings = with_database(Settings.from_env(environ))
-    from store import keys  # noqa: PLC0415
-
-    made = keys.create_key(
-        settings, project=arguments.project, name=arguments.name, scopes=arguments.scopes, deadlines=Deadlines()
-    )
-    print(asyncio.run(_of(made)))
-    return 0
-
-
 def settings(_arguments: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     """`tollwatch settings`: also when the environment does not make sense."""
     rows = [("variable", "default", "what it is for"), *describe()]

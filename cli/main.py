@@ -10,12 +10,13 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from cli import commands
+from cli import commands, keys
 from store.errors import TollwatchError
 from store.logs import redact
+from store.settings import parse_duration, parse_size
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,11 +91,37 @@ def _add_database(subparsers: Any) -> None:
 
 
 def _add_keys(subparsers: Any) -> None:
-    keys = subparsers.add_parser("keys", help="API keys: create").add_subparsers(metavar="COMMAND", required=True)
-    create = _add(keys, "create", commands.create_key, "make an API key and print it, once")
+    parser = subparsers.add_parser("keys", help="API keys: create, list, revoke, rotate")
+    of_keys = parser.add_subparsers(metavar="COMMAND", required=True)
+    create = _add(of_keys, "create", keys.create, "make an API key and print it, once")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--project", required=True, metavar="P")
     create.add_argument("--scopes", required=True, type=_names, metavar="ingest,read[,metrics,admin]")
+    create.add_argument("--expires", type=_of(parse_duration), metavar="90d", help="how long it works (always)")
+    create.add_argument("--events-per-s", type=int, metavar="N", help="its own limit (TOLLWATCH_KEY_EVENTS_PER_S)")
+    create.add_argument(
+        "--bytes-per-s", type=_of(parse_size), metavar="1M", help="likewise (TOLLWATCH_KEY_BYTES_PER_S)"
+    )
+    listed = _add(of_keys, "list", keys.show, "list keys, newest first; never their texts")
+    listed.add_argument("--project", metavar="P", help="only this project's")
+    listed.add_argument("--json", action="store_true", help="one JSON object per line")
+    revoke = _add(of_keys, "revoke", keys.revoke, "end a key for good, everywhere within 5 s")
+    rotate = _add(of_keys, "rotate", keys.rotate, "replace a key by one like it and print that, once")
+    rotate.add_argument("--grace", type=_of(parse_duration), metavar="1h", help="how long the old one works yet (1h)")
+    for changed in (revoke, rotate):
+        changed.add_argument("prefix", metavar="PREFIX", help="its first 11 characters: tw_…")
+
+
+def _of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of settings as argparse wants one: it says what would do."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(f"{text!r} must be {exc}") from exc
+
+    return parsed
 
 
 def _port(text: str) -> int:

@@ -1,7 +1,7 @@
 """Token buckets: so much a second, with a burst, and with debt.
 
-Whoever has anything left may go, and then owes what it took, however much: a request larger than the burst is possible, and
-waits for it afterwards instead of for ever.
+Whoever has anything left may go, and then owes what it took, however much: a request larger than the burst is
+possible, and waits for it afterwards instead of for ever.
 """
 
 from __future__ import annotations

@@ -181,7 +181,10 @@ class Settings:
     max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", "8M")
     max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", "10000")
     body_memory: int = _setting(
-        "BODY_MEMORY", _parse_memory, "request bodies in memory, of all requests together; one key has half at most", "64M"
+        "BODY_MEMORY",
+        _parse_memory,
+        "request bodies in memory, of all requests together; one key has half at most",
+        "64M",
     )
     unread_memory: int = _setting(
         "UNREAD_MEMORY", _parse_memory, "answers in memory that clients have yet to read, together", "64M"
@@ -198,9 +201,14 @@ class Settings:
     client_body: timedelta = _setting(
         "CLIENT_BODY", _parse_wait, "how long a client may take to send a request's body", "30s"
     )
-    client_read: timedelta = _setting("CLIENT_READ", _parse_wait, "how long a client may take to read an answer", "1min")
+    client_read: timedelta = _setting(
+        "CLIENT_READ", _parse_wait, "how long a client may take to read an answer", "1min"
+    )
     key_events_per_s: int = _setting(
-        "KEY_EVENTS_PER_S", _parse_count, "events a second of one key that has no limit of its own; 0: no limit", "20000"
+        "KEY_EVENTS_PER_S",
+        _parse_count,
+        "events a second of one key that has no limit of its own; 0: no limit",
+        "20000",
     )
     key_bytes_per_s: int = _setting(
         "KEY_BYTES_PER_S", parse_size, "bytes a second of bodies, as sent, likewise; 0: no limit", "32M"

@@ -1,7 +1,7 @@
-"""API keys: made once and shown once, kept as SHA-256, looked up through a cache that outlives a short loss of the database.
+"""API keys: shown once, kept as SHA-256, looked up through a cache that outlives a short loss of the database.
 
-A key is `tw_<8 characters>_<43 characters>`. The first part, its *prefix*, names it in lists and audit events; the last has
-256 bits, so one round of SHA-256 is enough.
+A key is `tw_<8 characters>_<43 characters>`. The first part, its *prefix*, names it in lists and audit events; the last
+has 256 bits, so one round of SHA-256 is enough.
 
     changes: create, list, revoke, rotate, each with its audit event     lookup: whose key is this, and does it work
 """

@@ -143,7 +143,7 @@ class KeyChanges:
         grace: timedelta = GRACE,
         check: Callable[[KeyInfo], None] = lambda _: None,
     ) -> tuple[KeyInfo, KeyInfo, str]:
-        """Replace a key by one like it, which lives as long as it was to. Returns the old one, the new one and its text.
+        """Replace a key by one like it, which lives as long as it was to. Returns the old, the new and its text.
 
         The old one works for `grace` yet. `check` is told of the new one and may raise. Raises NotFound, NotRotatable.
         """
@@ -214,7 +214,7 @@ class KeyChanges:
                 yield connection
 
     async def _in_transaction(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        """What `work` did, committed. Where nobody made the day's partition ahead, it is made, and the work done again."""
+        """What `work` did, committed. Where nobody made the day's partition ahead, it is made, and all done again."""
         with wrap_errors():
             try:
                 async with self._engine.begin() as connection:
@@ -305,7 +305,9 @@ async def _lock(connection: AsyncConnection, project_id: int | None, prefix: str
     values = {"project_id": project_id, "prefix": prefix}
     row = None if "\0" in prefix else (await connection.execute(text(query("lock_key")), values)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no key {redact_text(prefix[:_PREFIX_LENGTH])!r}; a key is named by its first 11 characters")
+        raise NotFound(
+            f"there is no key {redact_text(prefix[:_PREFIX_LENGTH])!r}; a key is named by its first 11 characters"
+        )
     return row.id, row.project_id
 
 

@@ -1,8 +1,8 @@
 """Looks keys up. While the database answers, what is known of a key is at most FRESH old, so a revoked key stops within
 5 s; while it does not, at most STALE: a key that is revoked while this process cannot hear of it works until then.
 
-A key is found by the SHA-256 of its text, so how long the look-up takes tells of the digest at most, and who could choose
-digests to learn from that could find preimages of SHA-256. What comes back is compared once more, in constant time.
+A key is found by the SHA-256 of its text, so how long the look-up takes tells of the digest at most, and who could
+choose digests to learn from that could find preimages of SHA-256. What comes back is compared in constant time.
 
 A key that this process has not seen costs a query. Guessing is bounded three times: a negative cache that is apart from
 the known keys, LANES queries at a time, so that guesses cannot take the pool from known keys, and a rate per address,
@@ -226,7 +226,9 @@ class Keys:
         """When it was asked for, and the key's row."""
         read_at = self._clock()
         async with reading(self._engine) as connection:
-            return read_at, (await connection.execute(text(query("key_by_hash")), {"hash": digest})).mappings().one_or_none()
+            return read_at, (
+                await connection.execute(text(query("key_by_hash")), {"hash": digest})
+            ).mappings().one_or_none()
 
     async def _touch_all(self) -> None:
         while self._to_touch:
@@ -239,7 +241,7 @@ class Keys:
 
 
 def guesser(address: str) -> str:
-    """Whose guesses are counted together: one IPv4 address, or a network of IPv6 (/64), which one host can have whole."""
+    """Whose guesses count together: one IPv4 address, or a network of IPv6 (/64), which one host can have whole."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -10,9 +10,9 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from api.app import create_app
-from store.keys import create_key
 from store.tables import SCOPES
 from tests.api.world import AGENT, PROJECT, WALLET
+from tests.keys import create_key
 
 
 class Clock:

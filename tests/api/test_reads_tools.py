@@ -13,18 +13,20 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api import exporter, problems, reads, stream
+from api import exporter, limits, problems, reads, stream
 from api.dependencies import AppState
 from api.keeper import DirectKeeper
-from api.metrics import IngestMetrics
+from api.limits import Limits
+from api.metrics import IngestMetrics, LimitMetrics
 from store import rollups
 from store.aged_cache import utc_now
 from store.directory import Directory
 from store.edition import Edition
 from store.engine import create_engine
 from store.facts import Facts
-from store.keys import Keys, create_key
+from store.keys import Keys
 from store.writer import FactWriter
+from tests.keys import create_key
 from tests.store.world import World, make_world
 
 
@@ -87,10 +89,13 @@ async def make_site(settings, deadlines, edition) -> Site:
         keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
         registry=registry,
         ingest_metrics=IngestMetrics(registry),
+        limit_metrics=LimitMetrics(CollectorRegistry()),
+        limits=Limits(settings, deadlines, LimitMetrics(CollectorRegistry())),
         clock=utc_now,
     )
     app = FastAPI()
     problems.install(app)
+    limits.install(app)
     app.include_router(reads.router)
     app.include_router(stream.router)
     app.include_router(exporter.router)

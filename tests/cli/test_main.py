@@ -190,19 +190,6 @@ def test_migrate_brings_an_empty_database_to_head(
         assert capsys.readouterr().out == "the schema and its policies are up to date\n"
 
 
-def test_a_key_is_printed_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async def create_key(settings: Settings, **asked: object) -> str:
-        assert settings.database_url == "postgresql://me@db/tollwatch"
-        del asked["deadlines"]
-        assert asked == {"project": "p", "name": "ci", "scopes": ("ingest", "read")}
-        return "tw_key"
-
-    stub(monkeypatch, "store.keys", create_key=create_key)
-    monkeypatch.setenv("TOLLWATCH_DATABASE_URL", "postgresql://me@db/tollwatch")
-    assert main(["keys", "create", "ci", "--project", "p", "--scopes", "ingest, read"]) == 0
-    assert capsys.readouterr().out == "tw_key\n"
-
-
 def test_a_readers_url_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     async def create_reader(_settings: Settings, project: str, _deadlines: object) -> str:
         return f"postgresql://reader_{project}"

@@ -17,11 +17,11 @@ from store.edition import Edition
 from store.engine import create_engine
 from store.facts import Facts
 from store.identity import uuid7
-from store.keys import create_key
 from store.settings import Settings
 from store.writer import FactWriter
 from tests.conftest import SERVERS
 from tests.databases import ROOT
+from tests.keys import create_key
 from tests.store.world import audit, make_world, moment, payment, queued, request, sample
 
 STATUSES = ("pending", "verified", "settled", "failed", "unknown", "retrying")
