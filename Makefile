@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PORT ?= 8402
 SANDBOX_PORT ?= 8899
 JOBS ?= 2
+SIZE ?= 1000000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock
+.PHONY: help run test check lock bench-queries bench-storage
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,12 @@ check: $(VENV)/installed ## lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-queries: $(VENV)/installed ## how long every read and panel takes (SIZE= rows of payments, requests, samples)
+	@$(BIN)/python -m bench.queries --size $(SIZE) $(ARGS)
+
+bench-storage: $(VENV)/installed ## bytes per row, as rows and in columnstore (SIZE=)
+	@$(BIN)/python -m bench.storage --size $(SIZE) $(ARGS)
 
 lock: ## rewrite requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -31,7 +31,8 @@ def _folder(name: str) -> Traversable:
     return files("sql") / name
 
 
-def _split(source: str, where: str) -> list[NamedQuery]:
+def split(source: str, where: str) -> list[NamedQuery]:
+    """The named statements of a file's text. LookupError: one has no description."""
     parts = _NAME.split(source)[1:]
     found = []
     for name, body in zip(parts[::2], parts[1::2], strict=True):
@@ -53,7 +54,7 @@ def all_queries() -> dict[str, NamedQuery]:
         item for folder in ("policies", "queries") for item in _folder(folder).iterdir() if item.name.endswith(".sql")
     ]
     for item in sorted(items, key=lambda entry: entry.name):
-        for query in _split(item.read_text(encoding="utf-8"), item.name):
+        for query in split(item.read_text(encoding="utf-8"), item.name):
             if query.name in queries:
                 raise LookupError(f"{item.name}: {query.name} is there twice")
             queries[query.name] = query
