@@ -29,8 +29,8 @@ except ImportError:
     resource = None
 
 SWEEP_S = 1.0
-BODY_MARGIN_S = 5.0
-"""Beyond the time for a body: ingest answers 408 before the connection is cut."""
+BODY_MARGIN_S = 10.0
+"""What a known key has beyond the time for a body: it may wait for room first, and ingest answers 408 itself."""
 MAX_HEADERS = 64 * 1024
 """Bytes of one request's line and headers."""
 OTHER_FILES = 200
@@ -93,10 +93,12 @@ class Connections:
             "idle": settings.client_idle.total_seconds(),
             "headers": settings.client_headers.total_seconds(),
             "leftover": body,
-            "body": body + BODY_MARGIN_S,
+            "body": body,
         }
         self._read_s = settings.client_read.total_seconds()
-        metrics.watch_connections(lambda: len(self._all))
+        metrics.watch_connections(
+            count=lambda: len(self._all), unread=lambda: sum(each.unread() for each in tuple(self._all))
+        )
 
     def opened(self, protocol: Any, transport: Transport) -> Connection:
         """A connection was made. It may be answered and closed at once."""
@@ -167,7 +169,8 @@ class Connections:
         phase, cycle = connection.look(), connection.protocol.cycle
         if (phase, cycle) != (connection.phase, connection.cycle):
             connection.phase, connection.cycle, connection.since = phase, cycle, now
-        if now - connection.since > self._most.get(phase, now):
+        more = BODY_MARGIN_S if phase == "body" and ticket_of(cycle.scope).entered else 0
+        if now - connection.since > self._most.get(phase, now) + more:
             return "body" if phase == "leftover" else phase
         return None
 

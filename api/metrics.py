@@ -36,7 +36,7 @@ class LimitMetrics:
         )
         self._auth = Counter(
             "tollwatch_auth_refused",
-            "Requests whose key opened nothing: missing, malformed, unknown, revoked, expired, scope, guesses.",
+            "Requests whose key opened nothing: missing, unknown, revoked, expired, scope, guesses.",
             ("reason",),
             registry=registry,
         )
@@ -47,6 +47,7 @@ class LimitMetrics:
             registry=registry,
         )
         self._connections = Gauge("tollwatch_connections", "Open connections of clients.", registry=registry)
+        self._unread = Gauge("tollwatch_unread_bytes", "Answers that clients have yet to read.", registry=registry)
         self._in_flight = Gauge("tollwatch_requests_in_flight", "Requests of keys at work now.", registry=registry)
         self._bodies = Gauge("tollwatch_body_memory_bytes", "Room that request bodies hold now.", registry=registry)
 
@@ -67,6 +68,7 @@ class LimitMetrics:
         self._in_flight.set_function(in_flight)
         self._bodies.set_function(body_bytes)
 
-    def watch_connections(self, count: Callable[[], float]) -> None:
-        """Who knows how many connections there are."""
+    def watch_connections(self, *, count: Callable[[], float], unread: Callable[[], float]) -> None:
+        """Who knows how many connections there are, and what they hold."""
         self._connections.set_function(count)
+        self._unread.set_function(unread)

@@ -30,6 +30,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 UNHANDLED = "unhandled_error"
 DATABASE_AWAY = "database_away"
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 MAX_ERRORS = 20
 """Most single faults that one problem lists."""
 
@@ -73,9 +74,14 @@ class ProblemDocument(BaseModel):
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: these statuses are problems."""
+    """`responses=` of a route: these statuses are problems. Whatever needs a key can also be limited (429, 503)."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in {*statuses, *((429, 503) if 401 in statuses else ())}:
+        told[status] = {"description": HTTPStatus(status).phrase, "content": content}
+        if status in (429, 503):
+            told[status]["headers"] = _RETRY_AFTER
+    return told
 
 
 def respond(problem: Problem, **more: object) -> JSONResponse:
