@@ -265,6 +265,7 @@ class TestApi:
         held.bodies.give_back("other", 1_800_000)
 
     async def test_guesses_from_an_address_are_refused_and_known_keys_work_on(self, client, connect, app, make_key):
+        app.state.tollwatch.keys._monotonic = lambda: 0.0  # nothing is paid back while the test runs
         await client.get("/v1/payments")
         for _ in range(20):
             async with connect(Authorization=f"Bearer {new_key_text()}") as guesser:
