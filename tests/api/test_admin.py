@@ -65,6 +65,7 @@ async def test_the_life_of_a_key(admin, connect, query, clock):
     assert listed["next"] is None
     shown = (await boss.get(f"/v1/keys/{told['prefix']}")).json()
     assert shown | {"last_used_at": None} == told
+    clock.advance(1)
 
     rotated = await boss.post(f"/v1/keys/{told['prefix']}/rotate", json={"grace_s": 60})
     assert (rotated.status_code, rotated.headers["cache-control"]) == (201, "no-store")

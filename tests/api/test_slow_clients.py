@@ -8,6 +8,8 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -20,6 +22,7 @@ from store.deadlines import Deadlines
 from store.keys import create_key
 from store.settings import Settings
 from tests.api.world import audit
+from tests.databases import ROOT
 from tests.e2e.stack import Process, free_ports, status_of, until
 
 PATIENCE = 60
@@ -314,3 +317,14 @@ def test_a_key_that_one_process_revokes_stops_in_another(api, small):
         assert client.post(f"{api.url}/v1/keys/{made['prefix']}/revoke", headers=admin).status_code == 200
         assert client.get(f"{api.url}/v1/payments", headers=own).status_code == 401
         until(lambda: client.get(f"{small.url}/v1/payments", headers=own).status_code == 401, PATIENCE, "the other")
+
+
+def test_more_connections_than_files_are_refused_at_the_start():
+    """Rather than when the crowd is there and nothing can be opened, not even the log."""
+    command = f"ulimit -n 300 && exec {sys.executable} -m cli api"
+    environ = {"TOLLWATCH_DATABASE_URL": "postgresql://nobody@192.0.2.1/nowhere", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 1
+    assert "may open 300 files and needs 1210; raise `ulimit -n`, or lower TOLLWATCH_MAX_CONNECTIONS" in done.stderr

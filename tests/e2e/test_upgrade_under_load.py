@@ -22,10 +22,10 @@ import pytest
 
 from store import migrate
 from store.deadlines import Deadlines
-from store.keys import create_key
 from store.settings import Settings
 from tests.api import world
 from tests.e2e.stack import Process, free_ports, status_of, until
+from tests.keys import create_key
 from tests.store import first_release
 from tests.store.catalogue import differences, snapshot
 from tests.store.next_release import NEXT, next_release
