@@ -104,19 +104,36 @@ async def _refresh_backfilled(engine: AsyncEngine, _edition: Edition, settings: 
             text(query("backfilled_hours")), {"relation": relation.name, "most": BUCKETS_PER_RUN}
         )
         logged = found.all()
-    if not logged:
-        return 0
-    oldest = datetime.now(UTC) - retention_of(relation, settings)
-    hours = [row.bucket for row in logged if row.bucket >= oldest]
     for rollup in of(relation.name):
-        # Newer buckets are live, or the policy's: a refresh up to now would hide live rows.
-        end = floor(datetime.now(UTC) - rollup.bucket, rollup.bucket)
-        buckets = {floor(hour, rollup.bucket) for hour in hours}
-        await _refresh_continuous(engine, rollup, _spans((one for one in buckets if one < end), rollup.bucket))
-    async with writing(engine) as connection:
-        for row in logged:
-            await connection.execute(text(query("forget_backfilled")), {"entries": row.entries})
+        spans = await _due(engine, rollup, settings, retention_of(relation, settings), [row.bucket for row in logged])
+        await _refresh_continuous(engine, rollup, spans)
+    if logged:
+        async with writing(engine) as connection:
+            for row in logged:
+                await connection.execute(text(query("forget_backfilled")), {"entries": row.entries})
     return len(logged)
+
+
+async def _due(
+    engine: AsyncEngine, rollup: Rollup, settings: Settings, retention: timedelta, hours: list[datetime]
+) -> list[Span]:
+    """What to refresh by hand: touched buckets below the watermark, and all that the policy's window will pass over.
+
+    Buckets from the watermark on are live, and must be made in order: a refresh of one of them moves the watermark past
+    those before it, and hides them.
+    """
+    now = datetime.now(UTC)
+    oldest = floor(now - retention, DAY) + DAY
+    async with reading(engine) as connection:
+        found = await connection.execute(
+            text(query("continuous_watermark")), {"rollup": rollup.name, "oldest": oldest}
+        )
+        watermark = floor(found.scalar_one(), rollup.bucket)
+    touched = {floor(hour, rollup.bucket) for hour in hours}
+    spans = list(_spans((one for one in touched if oldest <= one < watermark), rollup.bucket))
+    # A whole day for hours too: a day that is made of live hours would have to be made again, behind its policy's window.
+    window = floor(now - settings.rollup_window, DAY) + 2 * DAY
+    return [*spans, (watermark, window)] if watermark < window else spans
 
 
 async def _refresh_continuous(
@@ -144,8 +161,12 @@ async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str
         found = await connection.execute(text(query("own_exact_until")), values)
     else:
         relation = next(item for item in RELATIONS if item.name == known.relation)
-        names = [name for name in (known.name, known.hourly) if name]
-        more = {"rollups": names, "day": DAY, "window": "rollup_window", "retention": relation.retention}
+        parts = [item for item in ROLLUPS if item.name in (known.name, known.hourly)]
+        more = {
+            "rollups": [part.name for part in parts],
+            "widths": [part.bucket for part in parts],
+            "retention": relation.retention,
+        }
         found = await connection.execute(text(query("continuous_exact_until")), values | more)
     moment: datetime = found.scalar_one()
     return moment

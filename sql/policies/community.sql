@@ -6,9 +6,10 @@ SELECT public.remove_continuous_aggregate_policy(CAST(:rollup AS regclass), if_e
 
 -- name: add_rollup_policy
 -- Refresh one continuous aggregate. The end is bounded: an open end would move the watermark past now and hide live rows.
+-- Oldest first: each batch commits and moves the watermark, and newest first would hide the hours not made yet.
 SELECT public.add_continuous_aggregate_policy(CAST(:rollup AS regclass),
   start_offset => CAST(:start_offset AS interval), end_offset => CAST(:end_offset AS interval),
-  schedule_interval => CAST(:schedule AS interval))
+  schedule_interval => CAST(:schedule AS interval), refresh_newest_first => false)
 
 -- name: remove_columnstore_policy
 -- Stop turning chunks of one relation into columnstore.

@@ -48,25 +48,24 @@ WHERE s.relation = :relation
 -- retention drops or has dropped: dropping logs a change that no refresh may follow, or the rollup would be lost.
 WITH aggregate AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id,
-    _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark
-  FROM _timescaledb_catalog.continuous_agg c
-  WHERE c.user_view_schema = 'tollwatch' AND c.user_view_name = ANY(CAST(:rollups AS text[]))
-), reach AS (
-  SELECT CAST(1000000 * extract(epoch FROM now() - CAST(:day AS interval)
-      - (horizons ->> CAST(:window AS text))::float8 * INTERVAL '1 second') AS bigint) AS window_start,
-    CAST(1000000 * extract(epoch FROM now() + CAST(:day AS interval)
-      - (horizons ->> CAST(:retention AS text))::float8 * INTERVAL '1 second') AS bigint) AS kept_from
-  FROM tollwatch.schema_info
+    _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark,
+    _timescaledb_functions.to_unix_microseconds(w.width + public.time_bucket(w.width,
+      now() - (i.horizons ->> 'rollup_window')::float8 * INTERVAL '1 second')) AS window_start,
+    _timescaledb_functions.to_unix_microseconds(
+      now() + INTERVAL '1 day' - (i.horizons ->> CAST(:retention AS text))::float8 * INTERVAL '1 second') AS kept_from
+  FROM unnest(CAST(:rollups AS text[]), CAST(:widths AS interval[])) AS w (rollup, width)
+  JOIN _timescaledb_catalog.continuous_agg c ON (c.user_view_schema, c.user_view_name) = ('tollwatch', w.rollup)
+  CROSS JOIN tollwatch.schema_info i
 ), pending AS (
-  SELECT greatest(l.lowest_modified_value, r.kept_from) AS lowest
+  SELECT greatest(l.lowest_modified_value, a.kept_from) AS lowest
   FROM _timescaledb_catalog.continuous_aggs_hypertable_invalidation_log l
   JOIN aggregate a ON l.hypertable_id = a.raw_hypertable_id AND l.lowest_modified_value < a.watermark
-  JOIN reach r ON l.greatest_modified_value >= r.kept_from
+    AND l.greatest_modified_value >= a.kept_from
   UNION ALL
-  SELECT greatest(l.lowest_modified_value, r.window_start)
+  SELECT greatest(l.lowest_modified_value, a.window_start)
   FROM _timescaledb_catalog.continuous_aggs_materialization_invalidation_log l
   JOIN aggregate a ON l.materialization_id = a.mat_hypertable_id AND l.lowest_modified_value < a.watermark
-  JOIN reach r ON l.greatest_modified_value >= r.window_start
+    AND l.greatest_modified_value >= a.window_start
   WHERE l.lowest_modified_value > -210866803200000000 AND EXISTS (
     SELECT FROM _timescaledb_catalog.chunk k
     JOIN _timescaledb_catalog.chunk_constraint n ON n.chunk_id = k.id
@@ -76,7 +75,17 @@ WITH aggregate AS (
 )
 SELECT coalesce(public.time_bucket(CAST(:width AS interval), least(
     _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending)),
-    (SELECT min(bucket) FROM tollwatch_internal.rollup_dirty WHERE relation = :relation))), now())
+    (SELECT min(d.bucket) FROM tollwatch_internal.rollup_dirty d
+     WHERE d.relation = :relation
+       AND _timescaledb_functions.to_unix_microseconds(d.bucket) < (SELECT max(watermark) FROM aggregate)))), now())
+
+-- name: continuous_watermark
+-- Buckets of one continuous aggregate before this instant are materialised, or were never; from it on they are aggregated
+-- when read. Not before `oldest`: an aggregate that was never filled has a watermark that is no time.
+SELECT greatest(CAST(:oldest AS timestamptz), _timescaledb_functions.to_timestamp(
+  _timescaledb_functions.cagg_watermark(mat_hypertable_id)))
+FROM _timescaledb_catalog.continuous_agg
+WHERE user_view_schema = 'tollwatch' AND user_view_name = :rollup
 
 -- name: log_backfill
 -- Remember the hours that a backfill touches, in its own transaction (community; elsewhere a trigger does).

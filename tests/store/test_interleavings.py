@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -344,7 +344,16 @@ class History:
             self.before[family] = held
 
 
-@examples(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@examples(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    # A history takes as long as a hundred other examples: to shrink one would take minutes. It is short as it is.
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    print_blob=True,
+)
 @given(plan=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 10**6)), min_size=3, max_size=14))
 def test_every_history_adds_up(server, template, deadlines_of_module, plan):
     name = server.create(template=template)
