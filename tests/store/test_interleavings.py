@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
@@ -23,7 +24,7 @@ from sqlalchemy import text
 
 from store import backfill, heads, partitions, policies, retention, rollups, totals
 from store.edition import Edition
-from store.engine import create_engine
+from store.engine import create_engine, reading
 from store.facts import Facts
 from store.horizons import RELATIONS, ROLLUPS
 from store.horizons import check as check_horizons
@@ -136,6 +137,12 @@ class History:
 
     async def begin(self):
         self.model = Model(await make_world(self.engine))
+        # What is found is read past everything under test, and without its cost: there are thirty reads a step.
+        self.eye = psycopg.connect(self.settings.database_url, autocommit=True, prepare_threshold=None)
+
+    async def end(self):
+        self.eye.close()
+        await self.engine.dispose()
 
     # What can happen.
 
@@ -281,28 +288,28 @@ class History:
     # What must hold.
 
     async def check(self, step):
-        async with self.engine.connect() as connection:
-
-            async def found(statement):
-                return [tuple(row) for row in await connection.execute(text(statement))]
-
-            for table, statement in HEADS.items():
-                assert sorted(await found(statement), key=repr) == sorted(self.model.heads()[table], key=repr), (step, table)
-            await self._check_views(found, step)
-            pending = set()
+        heads_ = self.model.heads()
+        for table, statement in HEADS.items():
+            assert sorted(self._rows(statement), key=repr) == sorted(heads_[table], key=repr), (step, table)
+        self._check_views(step)
+        pending = set()
+        async with reading(self.engine) as connection:
             for rollup in ROLLUPS:
                 until = await rollups.exact_until(connection, self.edition, rollup.name)
                 if until < self.begun - CLEAN:
                     pending.add(rollup.relation)
-                await self._check_rollup(found, rollup, until, step)
-            assert not (self.clean and pending), (step, pending)
-            await self._check_totals(found, pending, step)
+                self._check_rollup(rollup, until, step)
+        assert not (self.clean and pending), (step, pending)
+        self._check_totals(pending, step)
 
-    async def _check_rollup(self, found, rollup, until, step):
+    def _rows(self, statement):
+        return self.eye.execute(statement).fetchall()
+
+    def _check_rollup(self, rollup, until, step):
         base = rollup.name.rpartition("_")[0]
         keys = KEYS[base].count(",") + 2
         select = f"SELECT bucket, {KEYS[base]}, {VALUES[base]} FROM tollwatch.{rollup.name}"
-        held = {row[:keys]: list(row[keys:]) for row in await found(select)}
+        held = {row[:keys]: list(row[keys:]) for row in self._rows(select)}
         wanted = self.model.rollup(rollup.name)
         live = bucket_of(datetime.now(UTC), HOUR) - HOUR
         for key in held.keys() | wanted.keys():
@@ -310,20 +317,20 @@ class History:
             if exact or self.clean:
                 assert held.get(key) == wanted.get(key), (step, rollup.name, key, until)
 
-    async def _check_views(self, found, step):
+    def _check_views(self, step):
         still_open = {key for key, head in self.model.payments.items() if head["best"][0] > -100}
-        assert {row[0] for row in await found("SELECT payment_id FROM tollwatch.open_payments")} == still_open, step
+        assert {row[0] for row in self._rows("SELECT payment_id FROM tollwatch.open_payments")} == still_open, step
         waiting = {key for key, head in self.model.queue.items() if head["latest"][2] == "queued"}
-        assert set(await found("SELECT agent_id, request_id FROM tollwatch.queue_state")) == waiting, step
+        assert set(self._rows("SELECT agent_id, request_id FROM tollwatch.queue_state")) == waiting, step
         if self.clean:
             spent = Counter()
             for (_, agent, asset, service, status, _), row in self.model.hourly["payments"].items():
                 if status == "settled":
                     spent[agent, asset, service] += row[2]
             view = "SELECT agent_id, asset_id, service, sum(amount) FROM tollwatch.spend_by_service GROUP BY 1, 2, 3"
-            assert {row[:3]: row[3] for row in await found(view)} == dict(spent), step
+            assert {row[:3]: row[3] for row in self._rows(view)} == dict(spent), step
 
-    async def _check_totals(self, found, pending, step):
+    def _check_totals(self, pending, step):
         wanted = self.model.totals()
         for family, (base, rollup, relation, keys, columns) in TOTALS.items():
             select = (
@@ -333,7 +340,7 @@ class History:
                 f"(SELECT folded_until FROM tollwatch.totals_state WHERE relation = '{relation}')) parts "
                 f"GROUP BY {TOTAL_KEYS[family]}"
             )
-            held = {row[:keys]: list(row[keys:]) for row in await found(select)}
+            held = {row[:keys]: list(row[keys:]) for row in self._rows(select)}
             if relation in pending:
                 for key, values in held.items():
                     assert all(a <= b for a, b in zip(values, wanted[family][key], strict=True)), (step, family, key)
@@ -366,7 +373,7 @@ def test_every_history_adds_up(server, template, deadlines_of_module, plan):
                 await getattr(history, operation)(random.Random(seed))
                 await history.check(f"{number} {operation}")
         finally:
-            await history.engine.dispose()
+            await history.end()
 
     try:
         asyncio.run(live())
