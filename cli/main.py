@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cli import commands, keys
+from cli import commands, keys, maintenance
 from store.errors import TollwatchError
 from store.logs import redact
 from store.settings import parse_duration, parse_size
@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     sandbox = _add(subparsers, "sandbox", commands.sandbox, "the sandbox alone: --story, --speed, --cycles, --help, …")
     sandbox.add_argument("-h", "--help", dest="help_sandbox", action="store_true", help=argparse.SUPPRESS)
     _add(subparsers, "migrate", commands.migrate, "bring the database to this version's schema and policies")
+    backfill = _add(subparsers, "backfill", maintenance.backfill, "store events that are older than ingest accepts")
+    backfill.add_argument("file", metavar="FILE", help="one event per line, as POST /v1/events takes it; -: stdin")
+    backfill.add_argument("--project", required=True, metavar="P")
     _add_database(subparsers)
     _add_keys(subparsers)
     _add(subparsers, "settings", commands.settings, "list every setting, its default and what it is for")
@@ -82,9 +85,11 @@ def _add_up(subparsers: Any) -> None:
 
 
 def _add_database(subparsers: Any) -> None:
-    parser = subparsers.add_parser("db", help="the database: url, role")
+    parser = subparsers.add_parser("db", help="the database: url, rebuild, role")
     database = parser.add_subparsers(metavar="COMMAND", required=True)
     _add(database, "url", commands.database_url, "print the URL of the database in use, for psql")
+    rebuild = _add(database, "rebuild", maintenance.rebuild, "make rollups, totals and heads again from the facts")
+    rebuild.add_argument("parts", nargs="*", type=_part, metavar="rollups|totals|heads", help="only these")
     roles = database.add_parser("role", help="logins of other programs").add_subparsers(metavar="KIND", required=True)
     reader = _add(roles, "reader", commands.reader_role, "make a login that reads one project; print its URL")
     reader.add_argument("--project", required=True, metavar="NAME")
@@ -122,6 +127,12 @@ def _of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"{text!r} must be {exc}") from exc
 
     return parsed
+
+
+def _part(text: str) -> str:
+    if text not in maintenance.PARTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(maintenance.PARTS)}")
+    return text
 
 
 def _port(text: str) -> int:

@@ -32,6 +32,8 @@ async def ensure_around(engine: AsyncEngine, facts: Facts) -> None:
         moments: list[datetime] = [row.ts for row in rows]  # type: ignore[attr-defined]
         if moments:
             await ensure(engine, relation, min(moments), max(moments))
+            if relation == "balance_samples":  # one that crosses its threshold is also an event
+                await ensure(engine, "audit_events", min(moments), max(moments))
 
 
 async def ensure(engine: AsyncEngine, relation: str, from_ts: datetime, to_ts: datetime) -> int:

@@ -125,9 +125,7 @@ async def _due(
     now = datetime.now(UTC)
     oldest = floor(now - retention, DAY) + DAY
     async with reading(engine) as connection:
-        found = await connection.execute(
-            text(query("continuous_watermark")), {"rollup": rollup.name, "oldest": oldest}
-        )
+        found = await connection.execute(text(query("continuous_watermark")), {"rollup": rollup.name, "oldest": oldest})
         watermark = floor(found.scalar_one(), rollup.bucket)
     touched = {floor(hour, rollup.bucket) for hour in hours}
     spans = list(_spans((one for one in touched if oldest <= one < watermark), rollup.bucket))

@@ -71,7 +71,8 @@ WITH aggregate AS (
     JOIN _timescaledb_catalog.chunk_constraint n ON n.chunk_id = k.id
     JOIN _timescaledb_catalog.dimension_slice s ON s.id = n.dimension_slice_id
     WHERE k.hypertable_id = a.raw_hypertable_id
-      AND s.range_start <= l.greatest_modified_value AND s.range_end > l.lowest_modified_value)
+      AND s.range_start <= l.greatest_modified_value
+      AND s.range_end > greatest(l.lowest_modified_value, a.window_start))
 )
 SELECT coalesce(public.time_bucket(CAST(:width AS interval), least(
     _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending)),
