@@ -26,9 +26,10 @@ CONNECTION_LIMIT = 10
 STATEMENT_TIMEOUT = "10s"
 IDLE_TIMEOUT = "60s"
 _GRANT_VIEWS = f"GRANT SELECT ON ALL TABLES IN SCHEMA {READ_SCHEMA} TO {{role}}"
-_CLOSE_CATALOGUE = (
-    "REVOKE SELECT ON ALL TABLES IN SCHEMA _timescaledb_catalog, _timescaledb_config, _timescaledb_internal, "
+_CLOSE_CATALOGUE = tuple(
+    f"REVOKE ALL ON ALL {kind} IN SCHEMA _timescaledb_catalog, _timescaledb_config, _timescaledb_internal, "
     "_timescaledb_cache FROM PUBLIC"
+    for kind in ("TABLES", "SEQUENCES")
 )
 
 
@@ -115,18 +116,17 @@ async def _grant(connection: AsyncConnection, role: str) -> None:
 
 async def _close_extension(connection: AsyncConnection, role: str) -> None:
     """TimescaleDB lets PUBLIC call its job, policy and size functions and read its catalogue; readers must not."""
-    reach = (await connection.execute(text(query("reader_reach")), {"role": role})).all()
+    reach = (await connection.execute(text(query("reader_reach")), {"role": role})).scalars().all()
     schemas = (await connection.execute(text(query("reader_schemas")), {"role": role})).scalars().all()
     try:
-        for row in reach:
-            kind = "PROCEDURE" if row.is_procedure else "FUNCTION"
-            await _run(connection, f"GRANT EXECUTE ON {kind} {row.signature} TO CURRENT_USER")
-            await _run(connection, f"REVOKE EXECUTE ON {kind} {row.signature} FROM PUBLIC")
+        if reach:
+            await _run(connection, f"GRANT EXECUTE ON ROUTINE {', '.join(reach)} TO CURRENT_USER")
+            await _run(connection, f"REVOKE EXECUTE ON ROUTINE {', '.join(reach)} FROM PUBLIC")
+            for statement in _CLOSE_CATALOGUE:
+                await _run(connection, statement)
         for schema in schemas:
             await _run(connection, "GRANT USAGE ON SCHEMA {schema} TO CURRENT_USER", schema=sql.Identifier(schema))
             await _run(connection, "REVOKE USAGE ON SCHEMA {schema} FROM PUBLIC", schema=sql.Identifier(schema))
-        if reach:
-            await _run(connection, _CLOSE_CATALOGUE)
     except DBAPIError as exc:
         if isinstance(exc.orig, pg.InsufficientPrivilege):
             raise DatabaseError(

@@ -81,13 +81,16 @@ ON CONFLICT (role) DO UPDATE SET project_id = excluded.project_id, purpose = exc
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)
 
 -- name: reader_reach
--- What a reader role can still reach and should not: functions of TimescaleDB that any role may call by default.
-SELECT p.oid::regprocedure::text AS signature, p.prokind = 'p' AS is_procedure
+-- What a reader role can still reach and should not: routines of TimescaleDB that any role may call by default, all but
+-- those that compute from their arguments, and the watermark, which a continuous aggregate asks as whoever reads it.
+SELECT p.oid::regprocedure::text
 FROM pg_proc p
 JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'timescaledb'
-WHERE p.prorettype <> 'trigger'::regtype
-  AND (p.proname ~ '(job|policy|size|chunk|stats|compress|columnstore|refresh|hypertable|license|info|restore|rebuild|attach|detach|merge|split)')
+WHERE p.prokind IN ('f', 'p') AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+  AND p.proname !~ ('^(time_bucket|time_bucket_gapfill|interpolate|locf|cagg_watermark|cagg_watermark_materialized'
+    '|(to|time_to|interval_to|uuid|bloom1|make|align_to|range_value_to|generate)_?[a-z0-9_]*'
+    '|[a-z0-9_]*(sfunc|combinefunc|serializefunc|finalfunc|_in|_out|_send|_recv))$')
   AND has_function_privilege(:role, p.oid, 'EXECUTE')
 ORDER BY 1
 
