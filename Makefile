@@ -15,11 +15,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pip 23 is the oldest that Python 3.11 brings; --require-hashes refuses anything that the lock does not name.
-$(VENV)/installed: requirements/dev.txt pyproject.toml
+$(VENV)/installed: requirements/dev.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tollwatch needs Python 3.11 or newer, this is %s: make PYTHON=python3.12 …" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . --editable clients/python
 	@touch $@
 
 run: $(VENV)/installed ## embedded database, sandbox, collector, API: http://127.0.0.1:8402 (PORT=, SANDBOX_PORT=)

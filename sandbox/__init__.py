@@ -4,7 +4,7 @@ It is a process of its own (`python -m sandbox`) and knows Tollwatch only by its
 
     stories/ ──► purchase.py ──► seller.py ──► facilitator.py ──► rpc.py ──► chain.py
                      │          (market.py, knowledge.py)            ▲
-                     └─► voice.py ──► reporter.py ──► Tollwatch      └── funding.py
+                     └─► voice.py ──► tollwatch ──► Tollwatch        └── funding.py
 
 `stories/` is what the agents of profiles.py live through; what sellers do to them on purpose is in troubles.py, and
 what really happened is in each agent's diary.py, shown by books.py. `world.py` wires the parts together and is what

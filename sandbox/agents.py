@@ -1,4 +1,4 @@
-"""An agent: its wallet, its paying client, its line to Tollwatch, and the life in which it tells one story."""
+"""An agent: its wallet, its paying client, its recorder, and the life in which it tells one story."""
 
 import asyncio
 import logging
@@ -8,30 +8,33 @@ from typing import Protocol
 
 import httpx
 from solders.keypair import Keypair
+from tollwatch import AsyncTollwatchTransport, Backoff, Recorder, Tuning
 from x402 import x402Client
 from x402.http.clients.httpx import x402_httpx_transport
 from x402.schemas import PaymentRequirements, PaymentRequirementsV1
 
-from sandbox.backoff import Backoff
 from sandbox.chain_client import CALL_TIMEOUT_S, ChainClient
 from sandbox.desk import Buyer, Desk, Order
 from sandbox.diary import Diary, Tally
 from sandbox.errors import Stopping
-from sandbox.events import EventIds
 from sandbox.exact_svm import ExactSvmScheme
 from sandbox.funding import Purse, Treasury
-from sandbox.http_client import http_client, http_transport
-from sandbox.observe import ObservedTransport
+from sandbox.http_client import http_client, http_transport, sync_client
 from sandbox.places import Places, Setting
-from sandbox.profiles import Profile, registrations
+from sandbox.profiles import Profile, registration
 from sandbox.purchase import buy
-from sandbox.reporter import Reporter
 from sandbox.sessions import Sessions
 from sandbox.shopping import shopping
 from sandbox.story_time import StoryTime
 from sandbox.voice import Voice
 
 STOP_GRACE_S = 2.0
+FLUSH_S = 3.0
+LINGER_S = 0.1
+MAX_BACKOFF_S = 15.0
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.25, 5.0
+"""Of a purchase's retries, in story time."""
+
 LEAST_ANSWER_TIMEOUT_S = 2.5
 """However fast a story is told: a settlement takes a second of real time."""
 
@@ -58,9 +61,14 @@ class Agent:
         self.places = places
         self.address = str(wallet.pubkey())
         self.tally, self.diary = Tally(), Diary()
-        known = registrations(profile, self.address, places)
-        self.reporter = Reporter(places.tollwatch, places.tollwatch_key, known)
-        self.voice = Voice(profile.name, EventIds(setting.unix_ms), self.reporter.put, self.diary)
+        self.recorder = Recorder(
+            places.tollwatch,
+            places.tollwatch_key,
+            profile.name,
+            registration=registration(profile, self.address, places),
+            tuning=Tuning(unix_ms=setting.unix_ms, http=sync_client, linger_s=LINGER_S, max_backoff_s=MAX_BACKOFF_S),
+        )
+        self.voice = Voice(self.recorder, self.diary, self.tally)
         self.time = StoryTime(setting.speed)
         self.http = http_client(CALL_TIMEOUT_S)
         chain = ChainClient(places.chain, self.http)
@@ -83,7 +91,11 @@ class Agent:
             voice=self.voice,
             tally=self.tally,
             time=self.time,
-            backoff=Backoff(self.dice("retries")),
+            backoff=Backoff(
+                first_s=self.time.real_s(FIRST_BACKOFF_S),
+                max_s=self.time.real_s(LAST_BACKOFF_S),
+                dice=self.dice("retries"),
+            ),
             sessions=self.sessions,
         )
         self._plan = shopping(setting.seed, profile.name, profile.basket)
@@ -94,7 +106,7 @@ class Agent:
 
     def begin(self, story: Story, cycles: int = 0) -> asyncio.Task[None]:
         """Start to report, and to live through `story` so many times (0: until stopped)."""
-        self.reporter.start()
+        self.recorder.start()
         self._life = asyncio.create_task(self._live(story, cycles))
         return self._life
 
@@ -112,7 +124,7 @@ class Agent:
             await asyncio.gather(self._life, return_exceptions=True)
             if self.sessions is not None:
                 self.sessions.close()
-        await self.reporter.close()
+        await self.recorder.aclose(FLUSH_S)
         await self.desk.http.aclose()
         await self.http.aclose()
 
@@ -145,7 +157,7 @@ class Agent:
     def next_order(self) -> tuple[Order, float]:
         """The next request of its plan, and the share of the mean pause before the one after."""
         service, path, share = next(self._plan)
-        return Order(request_id=self.voice.ids.new(), service=self.places.service(service), path=path), share
+        return Order(request_id=self.voice.new_id(), service=self.places.service(service), path=path), share
 
     async def buy(self, order: Order) -> str | None:
         """Make a purchase, and see that there is money for the next; None, or what it failed of."""
@@ -184,7 +196,7 @@ class Agent:
             self.address,
             self.profile.tx_limit,
             voice=self.voice,
-            register=self.reporter.register,
+            register=self.recorder.register,
             unix_ms=setting.unix_ms,
         )
 
@@ -199,8 +211,13 @@ class Agent:
 
         client = x402Client().register("solana:*", scheme).register_policy(own_asset)
         client.on_before_payment_creation(scheme.prepare)
-        transport = x402_httpx_transport(client, ObservedTransport(http_transport()))
+        client.on_after_payment_creation(self._count_payment)
+        transport = x402_httpx_transport(client, AsyncTollwatchTransport(self.voice, http_transport()))
         return httpx.AsyncClient(transport=transport, timeout=self._patience_s(places), trust_env=False)
+
+    def _count_payment(self, _: object) -> None:
+        if self.sessions is not None:
+            self.sessions.use()
 
     def _patience_s(self, places: Places) -> float:
         own = self.profile.answer_timeout_s

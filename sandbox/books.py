@@ -45,15 +45,15 @@ def account_for(agent: Agent, chain: Chain) -> dict[str, object]:
 
 
 def _report(agent: Agent) -> dict[str, object]:
-    counters = agent.reporter.counters
+    stats = agent.recorder.stats()
     return {
-        "sent": counters.sent,
-        "accepted": counters.accepted,
-        "duplicates": counters.duplicates,
-        "rejected": dict(counters.rejected),
-        "dropped": counters.dropped,
-        "pending": agent.reporter.pending,
-        "unregistered": dict(counters.unregistered),
+        "sent": stats.accepted + stats.duplicates + sum(stats.rejected.values()),
+        "accepted": stats.accepted,
+        "duplicates": stats.duplicates,
+        "rejected": stats.rejected,
+        "dropped": stats.dropped,
+        "pending": stats.waiting,
+        "unregistered": stats.unregistered,
     }
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import httpx
+from tollwatch import About, Backoff
+from tollwatch.events import BreakerState
 
-from sandbox.backoff import Backoff
-from sandbox.breaker import CLOSED
 from sandbox.diary import Tally
 from sandbox.places import Service
 from sandbox.sessions import Sessions
@@ -35,6 +35,21 @@ class Desk:
     backoff: Backoff
     sessions: Sessions | None
 
+    def about(self, order: "Order") -> About:
+        """What the transport does not see of an order."""
+        return About(
+            service=order.service.url,
+            resource=order.resource,
+            method="GET",
+            endpoint_type=order.service.name,
+            component=order.service.name,
+            breaker_state=order.breaker_state,
+            max_retries=self.buyer.max_retries,
+            wallet=self.buyer.wallet,
+            session=self.sessions.current.id if self.sessions is not None else None,
+            facilitator=self.buyer.facilitator,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -43,7 +58,7 @@ class Order:
     request_id: str
     service: Service
     path: str
-    breaker_state: str = CLOSED
+    breaker_state: BreakerState = "closed"
     retries: bool = True
 
     @property

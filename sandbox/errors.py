@@ -5,6 +5,7 @@ SandboxError
 ├── BodyTooLarge     a request body is longer than the server reads
 ├── RpcFault         a JSON-RPC error envelope, given or received
 ├── PaymentRefused   a payment that the facilitator does not accept, with the x402 reason
+├── SessionRefused   the agent's wallet session allows no payment; the seller is not asked
 ├── TransferFailed   a transfer of the treasury did not go through
 └── Stopping         an agent is to stop, wherever it waits
 """
@@ -43,6 +44,10 @@ class PaymentRefused(SandboxError):
         self.reason = reason
         self.message = message
         self.payer = payer
+
+
+class SessionRefused(SandboxError):
+    """The wallet session allows no more payments."""
 
 
 class TransferFailed(SandboxError):

@@ -16,10 +16,9 @@ from spl.token.models import TransferCheckedParams
 
 from sandbox.chain_client import ChainClient
 from sandbox.errors import RpcFault, TransferFailed
-from sandbox.events import time_of
 from sandbox.profiles import Profile
 from sandbox.tokens import MEMO_PROGRAM_ID, Asset
-from sandbox.voice import Voice
+from sandbox.voice import Voice, time_of
 
 CONFIRM_TIMEOUT_S = 20.0
 LOOK_EVERY = 25
@@ -91,7 +90,7 @@ class Purse:
     async def top_up(self, amount: int) -> None:
         """Have the treasury send `amount`, and say so. Raises as Treasury.send does."""
         asset = self._profile.asset
-        memo = f"top-up {self._profile.name} {next(self._numbers)} {self._voice.ids.new()}"
+        memo = f"top-up {self._profile.name} {next(self._numbers)} {self._voice.new_id()}"
         signature = await self._treasury.send(asset, self._address, amount, memo)
         told = self._voice.audit(
             "topped_up",

@@ -17,6 +17,11 @@ def http_client(timeout_s: float, headers: dict[str, str] | None = None) -> http
     return httpx.AsyncClient(timeout=timeout_s, headers=headers, trust_env=False, verify=tls())
 
 
+def sync_client() -> httpx.Client:
+    """A client that a recorder reports with, from its own thread."""
+    return httpx.Client(trust_env=False, verify=tls())
+
+
 def http_transport() -> httpx.AsyncHTTPTransport:
     """What is below a client, for a client that puts something in between."""
     return httpx.AsyncHTTPTransport(trust_env=False, verify=tls())

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tollwatch import Registration
+
 from sandbox.chain import NETWORK
 from sandbox.places import KNOWLEDGE, MARKET_DATA, Places
 from sandbox.tokens import ASSETS, CASH, USDC, Asset
@@ -87,12 +89,11 @@ PROFILES = (
 )
 
 
-def registrations(profile: Profile, address: str, places: Places) -> dict[str, object]:
-    """What Tollwatch is told before the first event: paths under its API, and the bodies to PUT there."""
-    agent = f"/v1/agents/{profile.name}"
+def registration(profile: Profile, address: str, places: Places) -> Registration:
+    """What Tollwatch is told before the first event."""
     services = [places.service(name) for name in profile.services]
-    return {
-        agent: {
+    return Registration(
+        agent={
             "name": profile.name,
             "autonomy_phase": "full",
             "network": NETWORK,
@@ -109,8 +110,10 @@ def registrations(profile: Profile, address: str, places: Places) -> dict[str, o
             "breaker_timeout_s": profile.breaker_timeout_s,
             "active": True,
         },
-        f"{agent}/wallets/{address}": {
-            "network": NETWORK,
-            "thresholds": {asset.symbol: str(profile.threshold) for asset in ASSETS.values()},
+        wallets={
+            address: {
+                "network": NETWORK,
+                "thresholds": {asset.symbol: str(profile.threshold) for asset in ASSETS.values()},
+            }
         },
-    }
+    )

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from tollwatch.events import ErrorType
 
 from sandbox.chain import NETWORK
 from sandbox.clock import UnixMs, rfc3339
@@ -13,7 +16,7 @@ DURATION_S = 3600
 TELL_EVERY = 5
 """Uses after which Tollwatch is told the new count, beside the session's begin and end."""
 
-Register = Callable[[str, object], None]
+Register = Callable[[str, Mapping[str, Any]], None]
 """Tells Tollwatch a path and the body to PUT there."""
 
 
@@ -67,7 +70,7 @@ class Sessions:
         self._unix_ms = unix_ms
         self.current = self._open()
 
-    def refusal(self) -> str | None:
+    def refusal(self) -> ErrorType | None:
         """The error_type of a payment that the session does not allow; None when it does."""
         if self.current.expires_ms <= self._unix_ms():
             return "session_expired"
@@ -79,15 +82,14 @@ class Sessions:
         enough = session.tx_limit - session.tx_used >= payments
         return enough and session.expires_ms - self._unix_ms() >= ms
 
-    def use(self) -> str:
-        """Count a payment that is about to be signed; the session's id."""
+    def use(self) -> None:
+        """Count a payment that was signed."""
         session = self.current
         session.tx_used += 1
         if session.tx_used % TELL_EVERY == 0 or session.tx_used == session.tx_limit:
             self._tell()
         else:
             self._note()
-        return session.id
 
     def limit_reached(self, request_id: str) -> None:
         """Say that a payment was refused because the session is used up."""
@@ -116,7 +118,7 @@ class Sessions:
 
     def _open(self) -> WalletSession:
         session = self.current = WalletSession(
-            id=self._voice.ids.new(),
+            id=self._voice.new_id(),
             token_hash=hashlib.sha256(os.urandom(32)).hexdigest(),
             tx_limit=self._tx_limit,
             delegated_ms=self._unix_ms(),

@@ -26,6 +26,10 @@ class StoryTime:
         if self._stopping.is_set():
             raise Stopping("the agent is to stop")
 
+    async def wait(self, real_s: float) -> None:
+        """Pause so that it lasts so long on the wall's clock. Raises Stopping."""
+        await self.pause(real_s * self._speed)
+
     def stop(self) -> None:
         """End every pause, this one and the next."""
         self._stopping.set()

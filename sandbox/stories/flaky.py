@@ -6,13 +6,14 @@ as skipped.
 
 from dataclasses import replace
 
+from tollwatch import CircuitBreaker
+
 from sandbox.agents import Agent
-from sandbox.breaker import CLOSED, FAILURES_TO_OPEN, HALF_OPEN, Breaker
 from sandbox.purchase import skip
 
 PAUSE_S = 3.0
 
-_SEVERITY = {"open": "error", "half_open": "info", "closed": "info"}
+FAILURES_TO_OPEN = 3
 
 
 class Flaky:
@@ -20,29 +21,32 @@ class Flaky:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._component = agent.profile.services[0]
-        self._breaker = Breaker(agent.profile.breaker_timeout_s, lambda: agent.time.now_s, self._tell)
+        self._breaker = CircuitBreaker(
+            agent.voice,
+            agent.profile.services[0],
+            failures_to_open=FAILURES_TO_OPEN,
+            timeout_s=agent.profile.breaker_timeout_s,
+            clock=lambda: agent.time.now_s,
+        )
 
     async def cycle(self) -> None:
         """Want things until the breaker opens, and until it is closed again."""
         await self._want()
-        while self._breaker.state == CLOSED:
+        while self._is_closed():
             await self._want()
-        while self._breaker.state != CLOSED:
+        while not self._is_closed():
             await self._want()
+
+    def _is_closed(self) -> bool:
+        return self._breaker.state == "closed"
 
     async def _want(self) -> None:
         order, _ = self._agent.next_order()
         admitted = self._breaker.admits()
         state = self._breaker.state
-        order = replace(order, breaker_state=state, retries=state != HALF_OPEN)
+        order = replace(order, breaker_state=state, retries=state != "half_open")
         if admitted:
             self._breaker.record(success=await self._agent.buy(order) is None)
         else:
             skip(self._agent.desk, order)
         await self._agent.time.pause(PAUSE_S)
-
-    def _tell(self, state: str) -> None:
-        timeout_s = self._agent.profile.breaker_timeout_s
-        details = {"failures_to_open": FAILURES_TO_OPEN, "breaker_timeout_s": timeout_s}
-        self._agent.voice.breaker(self._component, state, _SEVERITY[state], **details)

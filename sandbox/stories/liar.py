@@ -1,27 +1,20 @@
 """Liar: it asks for terms, does not pay, and claims a settlement that the chain does not know, among true ones."""
 
+import hashlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from solders.signature import Signature
-from x402.http import PAYMENT_REQUIRED_HEADER, decode_payment_required_header
-from x402.schemas import PaymentRequired, PaymentRequirements
+from tollwatch import ApiRequest, Payment
+from tollwatch.x402 import REQUIRED_HEADER, Offer, Terms, terms_of_header
 
 from sandbox.agents import Agent
-from sandbox.attempt import Attempt
-from sandbox.claim import Claim
 from sandbox.desk import Order
 
 PAUSE_S = 5.0
 DECK = (True, True, True, False)
 """Whether each claim of a cycle is true."""
-
-
-class Lie(Claim):
-    """A claim of a payment that was never made; it counts in no tally."""
-
-    def keep(self, signature: object) -> None:
-        """Write it down as what it is."""
-        self.desk.voice.diary.false.add(payment_id=self.payment_id, signature=signature)
 
 
 class Liar:
@@ -44,29 +37,63 @@ class Liar:
     async def _lie(self, order: Order) -> None:
         """Tell of a purchase that looks like any other. Raises httpx.HTTPError, ValueError without proper terms."""
         response = await self._agent.http.get(order.resource)
-        required = decode_payment_required_header(response.headers.get(PAYMENT_REQUIRED_HEADER, ""))
-        if not isinstance(required, PaymentRequired):
-            raise ValueError("terms of another version of x402")  # noqa: TRY004 - as the decoder does
-        attempt = Attempt(self._agent.desk, order, 1)
-        attempt.required = required
-        attempt.claim = self._pretend(order, required)
-        attempt.status, attempt.body = 200, response.content
-        attempt.tell("ok")
-
-    def _pretend(self, order: Order, required: PaymentRequired) -> Lie:
-        mint = str(self._agent.profile.asset.mint)
-        terms: PaymentRequirements = next(one for one in required.accepts if one.asset == mint)
-        signature = str(Signature.from_bytes(os.urandom(64)))
-        lie = Lie(self._agent.desk, order, 1, terms)
-        lie.conclude(
-            "settled",
-            signature=signature,
-            facilitator_response={
-                "success": True,
-                "payer": self._agent.address,
-                "transaction": signature,
-                "network": terms.network,
-                "amount": terms.amount,
-            },
+        terms = terms_of_header(response.headers.get(REQUIRED_HEADER))
+        if terms is None:
+            raise ValueError("the seller asked for nothing")
+        payment_id = self._claim(order, terms)
+        self._agent.voice.record(
+            ApiRequest(
+                **self._common(order),
+                request_id=order.request_id,
+                attempt=1,
+                max_retries=self._agent.profile.max_retries,
+                endpoint_type=order.service.name,
+                component=order.service.name,
+                breaker_state=order.breaker_state,
+                method="GET",
+                response_status=200,
+                x402_version=terms.version,
+                payment_required=terms.told,
+                payment_id=payment_id,
+                paid=True,
+                latency_ms=round(response.elapsed.total_seconds() * 1000),
+                outcome="ok",
+                response_digest=hashlib.sha256(response.content).hexdigest(),
+                response_bytes=len(response.content),
+            )
         )
-        return lie
+
+    def _claim(self, order: Order, terms: Terms) -> str:
+        """Claim a payment, pending and settled; its id."""
+        agent = self._agent
+        offer = next(one for one in terms.offers if one.asset == str(agent.profile.asset.mint))
+        payment_id, signature = agent.voice.new_id(), str(Signature.from_bytes(os.urandom(64)))
+        told = {
+            "success": True,
+            "payer": agent.address,
+            "transaction": signature,
+            "network": offer.network,
+            "amount": offer.amount,
+        }
+        common = self._payment(order, offer, payment_id)
+        agent.voice.lie(Payment(**common, status="pending"))
+        agent.voice.lie(Payment(**common, status="settled", signature=signature, facilitator_response=told))
+        return payment_id
+
+    def _payment(self, order: Order, offer: Offer, payment_id: str) -> Mapping[str, Any]:
+        return {
+            **self._common(order),
+            "payment_id": payment_id,
+            "request_id": order.request_id,
+            "x402_payment_id": offer.memo,
+            "amount": offer.amount,
+            "asset": offer.asset,
+            "network": offer.network,
+            "pay_to": offer.pay_to,
+            "facilitator": self._agent.places.facilitator,
+            "retry_count": 0,
+            "metadata": {"scheme": offer.scheme, "attempt": 1},
+        }
+
+    def _common(self, order: Order) -> dict[str, Any]:
+        return {"wallet": self._agent.address, "service": order.service.url, "resource": order.resource}

@@ -5,6 +5,9 @@ That its balance is low is for Tollwatch to find out: the agent does not tell it
 
 from dataclasses import dataclass
 
+from tollwatch import Queue
+from tollwatch.events import QueueState
+
 from sandbox.agents import Agent
 from sandbox.desk import Order
 
@@ -104,15 +107,17 @@ class Poor:
     def _score(self, want: Want) -> float:
         return want.score(self._agent.time.now_s, self._agent.profile.freshness_window_s)
 
-    def _tell(self, state: str, want: Want, balance: int) -> None:
-        self._agent.voice.queue(
-            state,
-            request_id=want.order.request_id,
-            priority_score=self._score(want),
-            reason="funds",
-            asset=self._agent.profile.asset.symbol,
-            balance=str(balance),
-            freshness_s=want.freshness_s(self._agent.time.now_s),
+    def _tell(self, state: QueueState, want: Want, balance: int) -> None:
+        self._agent.voice.record(
+            Queue(
+                request_id=want.order.request_id,
+                state=state,
+                priority_score=self._score(want),
+                reason="funds",
+                asset=self._agent.profile.asset.symbol,
+                balance=balance,
+                freshness_s=want.freshness_s(self._agent.time.now_s),
+            )
         )
 
     def _money(self, balance: int) -> dict[str, object]:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import gzip
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -198,7 +200,8 @@ class Recorder:
 
     async def _post(self, request):
         self.keys.add(request.headers.get("authorization"))
-        batch = await request.json()
+        body = await request.body()
+        batch = json.loads(gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body)
         if self.answers:
             return self.answers.pop(0)
         reasons = [self.reject(event) for event in batch]

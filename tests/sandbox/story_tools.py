@@ -92,8 +92,7 @@ async def told(*story, **options):
             tollwatch_url=url, story=story, **settings
         ) as world:  # fmt: skip
             await world.stories_told()
-            reporters = [agent.reporter for agent in world.agents]
-            await eventually(lambda: not any(reporter.pending or reporter._untold for reporter in reporters))
+            await eventually(lambda: all(agent.recorder.settled for agent in world.agents))
             async with rpc_of(world) as rpc:
                 yield Told(recorder=recorder, books=world.books(), rpc=rpc)
     for event in recorder.events:

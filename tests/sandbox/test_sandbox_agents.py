@@ -59,7 +59,7 @@ async def test_every_claim_is_a_settlement_on_the_chain_and_the_books_agree():
     ) as world:  # fmt: skip
         await world.stories_told()
         told = 2 * (3 * PURCHASES + 1)  # an audit event about either session
-        await eventually(lambda: sum(agent.reporter.counters.accepted for agent in world.agents) == told)
+        await eventually(lambda: sum(agent.recorder.stats().accepted for agent in world.agents) == told)
         books = world.books()
         async with rpc_of(world) as rpc:
             await check_claims(recorder, books, rpc)
@@ -132,7 +132,7 @@ def check_events(recorder, places):
         assert one["data_as_of"].endswith("Z")
         assert [ASSETS[terms["asset"]] for terms in one["payment_required"]["accepts"]] == [USDC, CASH]
     assert {one["facilitator"] for one in payments} == {places.facilitator}
-    assert {(one["agent"], one["asset"]) for one in payments} == {("scout", "USDC"), ("oracle", "CASH")}
+    assert {(one["agent"], one["asset"]) for one in payments} == {("scout", str(USDC.mint)), ("oracle", str(CASH.mint))}
 
 
 async def shopping_list(seed):
@@ -272,7 +272,7 @@ async def tell(world, *script, timeout_s=20.0, stop_when=None):
                 await eventually(lambda: stop_when(story))
             await agent.stop()
     story.tally = agent.tally
-    assert agent.reporter.counters.dropped == 0
+    assert agent.recorder.stats().dropped == 0
     return story
 
 

@@ -1,7 +1,5 @@
 """The parts that need no server: clocks, base58, ids, ledger, token layouts."""
 
-import uuid
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +13,6 @@ from solders.transaction import VersionedTransaction
 
 from sandbox import base58, tokens
 from sandbox.clock import ManualClock, SlotClock, WallClock
-from sandbox.events import EventIds
 from sandbox.ledger import Balances, Detail, Ledger, Record, UndoLog
 
 PAYER, PROGRAM = Pubkey.new_unique(), Pubkey.new_unique()
@@ -62,21 +59,6 @@ def test_clocks_do_not_go_back():
         ManualClock().advance(-1)
     wall = WallClock()
     assert wall() <= wall()
-
-
-def test_event_ids_are_version_7_carry_the_time_and_ascend():
-    clock = ManualClock(1_750_000_000_000)
-    ids = EventIds(clock)
-    made = [ids.new() for _ in range(500)]
-    clock.advance(1)
-    made.append(ids.new())
-    assert made == sorted(made)
-    assert len(set(made)) == 501
-    for one in map(uuid.UUID, made):
-        assert one.version == 7
-        assert one.variant == uuid.RFC_4122
-    assert uuid.UUID(made[0]).int >> 80 == 1_750_000_000_000
-    assert uuid.UUID(made[-1]).int >> 80 == 1_750_000_000_001
 
 
 def account(lamports):

@@ -41,7 +41,7 @@ async def shop(world, recorder, profile, purchases, pace=200.0):
         agent = agent_of(world, profile, url)
         await agent.begin(Healthy(agent, pace, purchases), 1)
         await agent.stop()
-    assert not agent.reporter.pending
+    assert not agent.recorder.stats().waiting
     return agent
 
 
@@ -100,7 +100,9 @@ async def test_sessions_that_tollwatch_does_not_take_are_counted_and_no_more(wor
     taken = recorder._put
 
     async def put(request):
-        return Response(status_code=status) if "/sessions/" in request.url.path else await taken(request)
+        if "/sessions/" not in request.url.path:
+            return await taken(request)
+        return Response("{}", status, media_type="application/problem+json")
 
     app.router.routes.pop(0)
     app.add_route("/v1/agents/{path:path}", put, methods=["PUT"])
@@ -108,8 +110,8 @@ async def test_sessions_that_tollwatch_does_not_take_are_counted_and_no_more(wor
         agent = agent_of(world, SCOUT, url)
         await agent.begin(Healthy(agent, 200.0, 2), 1)
         await agent.stop()
-    assert agent.reporter.counters.unregistered[f"http_{status}"] >= 2
-    assert agent.reporter.counters.accepted == 8
+    assert agent.recorder.stats().unregistered[f"http_{status}"] >= 2
+    assert agent.recorder.stats().accepted == 8
     assert {path for path, _ in recorder.puts} == {"/v1/agents/scout", f"/v1/agents/scout/wallets/{agent.address}"}
 
 
@@ -120,8 +122,8 @@ async def test_events_of_a_type_that_tollwatch_does_not_know_are_counted(recorde
     ) as world:  # fmt: skip
         await world.stories_told()
         (poor,) = world.agents
-        await eventually(lambda: not poor.reporter.pending)
-        assert dict(poor.reporter.counters.rejected) == {"unknown_type": 10}
+        await eventually(lambda: poor.recorder.settled)
+        assert poor.recorder.stats().rejected == {"unknown_type": 10}
         assert poor.diary.moments.items[-1]["event_type"] == "resumed"
 
 

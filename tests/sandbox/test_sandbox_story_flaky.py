@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from story_tools import FAST, told
 
-from sandbox.breaker import FAILURES_TO_OPEN, Breaker
+from sandbox.stories.flaky import FAILURES_TO_OPEN
 from sandbox.troubles import Act, cheating_acts, flaky_acts
 
 CYCLES = 2
@@ -103,26 +103,6 @@ async def test_retries_burn_money(tale):
     assert [await tale.spent(one["signature"], wallet, mint) for one in settled] == [3000] * len(settled)
     assert tale.account("flaky")["spent"] == str(3000 * len(settled))
     assert all("signature" not in one for one in tale.ended("failed").values())
-
-
-def test_a_breaker_opens_waits_probes_and_closes():
-    now, told_states = [0.0], []
-    breaker = Breaker(20, lambda: now[0], told_states.append)
-    for success in (False, False, True, False, False, False):
-        assert breaker.admits()
-        breaker.record(success=success)
-    assert not breaker.admits()
-    now[0] = 19.9
-    assert not breaker.admits()
-    now[0] = 20.0
-    assert breaker.admits()
-    breaker.record(success=False)
-    assert not breaker.admits()
-    now[0] = 40.0
-    assert breaker.admits()
-    breaker.record(success=True)
-    assert breaker.admits()
-    assert told_states == ["open", "half_open", "open", "half_open", "closed"]
 
 
 @pytest.mark.parametrize("script", [flaky_acts, cheating_acts])
