@@ -28,12 +28,14 @@ def keypair(seed: int, role: str) -> Keypair:
 
 @dataclass(frozen=True, kw_only=True)
 class Wallets:
-    """Who exists at the start. Sellers are found by the name of their service."""
+    """Who exists at the start. Sellers are found by the name of their service; `visitor` is nobody's of the stories:
+    a purse for a person's own agent."""
 
     facilitator: Keypair
     treasury: Keypair
     sellers: dict[str, Keypair]
     agents: dict[str, Keypair]
+    visitor: Keypair
 
     @classmethod
     def of(cls, seed: int) -> "Wallets":
@@ -43,6 +45,7 @@ class Wallets:
             treasury=keypair(seed, "treasury"),
             sellers={MARKET_DATA: keypair(seed, "seller"), KNOWLEDGE: keypair(seed, "seller/knowledge")},
             agents={profile.name: keypair(seed, f"agent/{profile.name}") for profile in PROFILES},
+            visitor=keypair(seed, "visitor"),
         )
 
     @property
@@ -59,7 +62,7 @@ def write_genesis(chain: Chain, wallets: Wallets, seed: int) -> None:
         _put(chain, asset.mint, pack_mint(authority, sum(holdings.values()), asset.decimals), asset.program)
         for owner, amount in holdings.items():
             _put(chain, asset.account_of(owner), pack_token_account(asset, owner, amount), asset.program)
-    for holder in (*wallets.sellers.values(), *wallets.agents.values()):
+    for holder in (*wallets.sellers.values(), *wallets.agents.values(), wallets.visitor):
         _endow(chain, holder, SOL)
     _endow(chain, wallets.facilitator, FACILITATOR_LAMPORTS)
     _endow(chain, wallets.treasury, TREASURY_LAMPORTS)
@@ -72,7 +75,7 @@ def _holdings(asset: Asset, wallets: Wallets) -> dict[Pubkey, int]:
         wallets.agents[profile.name].pubkey(): profile.purse if profile.asset is asset else PURSE_ATOMIC
         for profile in PROFILES
     }
-    return {wallets.treasury.pubkey(): TREASURY_ATOMIC, **sellers, **agents}
+    return {wallets.treasury.pubkey(): TREASURY_ATOMIC, wallets.visitor.pubkey(): PURSE_ATOMIC, **sellers, **agents}
 
 
 def _endow(chain: Chain, holder: Keypair, lamports: int) -> None:
