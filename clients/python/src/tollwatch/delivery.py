@@ -238,9 +238,6 @@ class Delivery:
 
     def _take(self) -> bool:
         """Put the next batch on the stack; whether there was one."""
-        if self._batch is not None:  # answered for
-            self._let_go(self._batch)
-            self._batch = None
         most = self._batch_events, self._tuning.batch_bytes
         batch: Batch | list[Item] | None = self.journal.read(*most) if self.journal is not None else None
         self._note_losses()
@@ -249,10 +246,8 @@ class Delivery:
         if batch is None:
             return False
         self._batch = batch
-        items = self._fresh(batch.items if isinstance(batch, Batch) else batch)
         self._registered_for = frozenset()
-        if items:
-            self._stack.append(items)
+        self._stack.append(batch.items if isinstance(batch, Batch) else batch)
         return True
 
     def _let_go(self, batch: Batch | list[Item]) -> None:
@@ -304,7 +299,10 @@ class Delivery:
         self._registry.told(path, body)
 
     def _post(self, http: httpx.Client) -> None:
-        items = self._stack[-1]
+        items = self._stack[-1] = self._fresh(self._stack[-1])
+        if not items:
+            self._answered()
+            return
         body = b"[" + b",".join(item.body for item in items) + b"]"
         headers = {**self._headers, "Content-Type": "application/json"}
         if len(body) >= COMPRESS_FROM:
@@ -321,14 +319,14 @@ class Delivery:
         self._settle(items, _answer(response))
 
     def _refused(self, items: list[Item], status: int) -> None:
-        self._stack.pop()
         if len(items) > 1:
             middle = len(items) // 2
-            self._stack += [items[middle:], items[:middle]]
+            self._stack[-1:] = [items[middle:], items[:middle]]
             if status == 413:
                 self._batch_events = max(1, middle)
             return
         self._reject(f"http_{status}", "the body was refused")
+        self._answered()
 
     def _settle(self, items: list[Item], answer: dict[str, Any]) -> None:
         rejected = [one for one in answer.get("rejected") or () if isinstance(one, dict)]
@@ -346,18 +344,19 @@ class Delivery:
         self._figures.add("batches")
         self._figures.trouble = ""
         self._batch_events = min(self._tuning.batch_events, self._batch_events * 2)
-        self._stack.pop()
         if again:
             self._registered_for |= resent
-            self._stack.append(again)
-        elif not self._stack:
-            self._take_note()
+            self._stack[-1] = again
+        else:
+            self._answered()
 
-    def _take_note(self) -> None:
-        if self._batch is not None:
+    def _answered(self) -> None:
+        """There is an answer for all of the topmost; with the last of them the batch is done."""
+        self._stack.pop()
+        if not self._stack and self._batch is not None:
             self._let_go(self._batch)
             self._batch = None
-        self.on_losses()
+            self.on_losses()
 
     def _reject(self, code: str, message: str) -> None:
         self._figures.add_by("rejected", code)

@@ -264,7 +264,7 @@ class Recorder:
 
     def _report_losses(self) -> None:
         number, by = self._figures.dropped()
-        if number > self._reported and self.agent is not None and not self._closed:
+        if number > self._reported and self._buffer.empty and self.agent is not None and not self._closed:
             self._reported = number
             self.record(Audit(event_type=DROPPED, severity="warning", details={"dropped": number, "by": by}))
 

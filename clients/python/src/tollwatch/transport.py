@@ -185,17 +185,17 @@ def observe(client: httpx.Client | httpx.AsyncClient, recorder: Sink, about: Abo
 
     Raises TypeError for a client whose transports it cannot find: then pass a transport when the client is made.
     """
-    holders = [client, *(held for held in (client._transport,) if _is_paying(held))]  # noqa: SLF001
-    holder: Any = holders[-1]
-    inner = holder._transport  # noqa: SLF001
-    if isinstance(inner, httpx.AsyncBaseTransport):
-        holder._transport = AsyncTollwatchTransport(recorder, inner, about=about)  # noqa: SLF001
-    elif isinstance(inner, httpx.BaseTransport):
-        holder._transport = TollwatchTransport(recorder, inner, about=about)  # noqa: SLF001
-    else:
+    held: Any = client
+    if not isinstance(getattr(held, "_transport", None), httpx.BaseTransport | httpx.AsyncBaseTransport):
         raise TypeError(f"{type(client).__name__} has no transport to observe; pass one when you make the client")
+    kind = AsyncTollwatchTransport if isinstance(client, httpx.AsyncClient) else TollwatchTransport
 
+    def wrapped(transport: Any) -> Any:
+        paying = getattr(transport, "_transport", None)  # the SDK's has another below
+        if isinstance(paying, httpx.BaseTransport | httpx.AsyncBaseTransport):
+            transport._transport = kind(recorder, paying, about=about)  # type: ignore[arg-type]  # noqa: SLF001
+            return transport
+        return None if transport is None else kind(recorder, transport, about=about)
 
-def _is_paying(transport: object) -> bool:
-    """Whether it is a transport around another, as the SDK's is."""
-    return isinstance(getattr(transport, "_transport", None), httpx.BaseTransport | httpx.AsyncBaseTransport)
+    held._transport = wrapped(held._transport)  # noqa: SLF001
+    held._mounts = {pattern: wrapped(mounted) for pattern, mounted in held._mounts.items()}  # noqa: SLF001
