@@ -36,8 +36,8 @@ amounts = large | large.map(str)
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 networks = st.sampled_from(["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"])
 times = st.datetimes(
-    datetime(1971, 1, 1),
-    datetime(9000, 1, 1),
+    datetime(1971, 1, 1),  # noqa: DTZ001 - the strategy adds the zone
+    datetime(9000, 1, 1),  # noqa: DTZ001
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
 )
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | times

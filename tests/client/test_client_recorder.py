@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -458,4 +457,4 @@ def test_what_is_left_on_disk_is_sent_by_the_next_process(tmp_path):
     with recorder_for(tollwatch, disk=tmp_path) as second:
         assert second.flush(20)
     assert list(tollwatch.stored) == ids
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())

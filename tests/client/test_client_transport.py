@@ -427,12 +427,14 @@ def test_an_answer_that_nobody_reads_or_closes_is_told_all_the_same(heard):
 
 
 async def test_async_clients_too_and_an_agent_that_is_cancelled(heard):
-    hang = asyncio.Event()
+    hang, paid = asyncio.Event(), asyncio.Event()
 
     async def shop(request):
         if "payment-signature" not in request.headers:
             return httpx.Response(402, headers={"PAYMENT-REQUIRED": encoded(terms())})
+        paid.set()
         await hang.wait()
+        raise AssertionError("not reached")
 
     transport = AsyncTollwatchTransport(
         heard, httpx.MockTransport(shop), about=About(wallet=PAYER, endpoint_type="price")
@@ -440,8 +442,7 @@ async def test_async_clients_too_and_an_agent_that_is_cancelled(heard):
     async with httpx.AsyncClient(transport=transport) as http:
         await http.get(URL)
         paying = asyncio.create_task(http.get(URL, headers=payment(terms())))
-        while not heard.of("payment"):
-            await asyncio.sleep(0)
+        await paid.wait()
         paying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await paying

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import UUID
 
 from tollwatch import base58
@@ -131,15 +132,19 @@ def base58_of(size: int) -> Member:
     """Base58 of so many bytes."""
 
     def make(name: str, value: object) -> str:
-        try:
-            fits = isinstance(value, str) and len(base58.decode(value)) == size
-        except ValueError:
-            fits = False
-        if not fits:
+        if not isinstance(value, str) or _size(value) != size:
             raise InvalidEvent(name, f"must be base58 of {size} bytes")
-        return str(value)
+        return value
 
     return make
+
+
+@lru_cache(4096)
+def _size(text: str) -> int:
+    try:
+        return len(base58.decode(text))
+    except ValueError:
+        return -1
 
 
 def digest(name: str, value: object) -> str:

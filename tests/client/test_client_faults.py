@@ -1,0 +1,194 @@
+"""The ledger under faults: a real API on a real database is killed, cut off and refused; every event arrives once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import threading
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+from tollwatch import ApiRequest, Audit, Balance, Payment, Queue, Recorder, Tuning
+
+from store.deadlines import Deadlines
+from store.settings import Settings
+from store.startup import prepare_sandbox
+from tests.client.tools import in_balance
+from tests.e2e.stack import DEV_KEY, Process, free_ports, listed, status_of, until
+
+ROUNDS = int(os.environ.get("TOLLWATCH_TEST_CLIENT_ROUNDS", "1"))
+WALLET = "AKnL4NNf3DGWZJS6cPknBuEGnVsV4A4m5tgebLHaRSZ9"
+
+
+class Cutter:
+    """A TCP proxy in front of the API that cuts connections when it is told to, in the middle of whatever they carry."""
+
+    def __init__(self, port):
+        self._target = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self._pairs = set()
+        self._dice = random.Random(1)
+        self.cutting = False
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target), 5)
+                except OSError:
+                    near.close()
+                    continue
+                self._pairs.add((near, far))
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                if self.cutting and self._dice.random() < 0.3:
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._server.close()
+        for pair in self._pairs:
+            for one in pair:
+                one.close()
+
+
+class Agent(threading.Thread):
+    """Records events of every kind until it is told to stop; remembers their ids."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder, self.stopping, self.ids = recorder, threading.Event(), []
+
+    def run(self):
+        number = 0
+        while not self.stopping.wait(0.002):
+            number += 1
+            request_id = self.recorder.new_id()
+            for event in (
+                Payment(payment_id=request_id, request_id=request_id, status="settled", amount=number, asset="USDC", service="https://s"),
+                ApiRequest(request_id=request_id, service="https://s", outcome="ok"),
+                Audit(event_type="x.note", details={"number": number}),
+                Queue(request_id=request_id, state="queued"),
+                Balance(wallet=WALLET, asset="USDC", amount=number, slot=number),
+            ):  # fmt: skip
+                self.ids.append(self.recorder.record(event))
+
+
+@contextlib.contextmanager
+def api_on(url, port, home):
+    settings = {
+        "TOLLWATCH_DATABASE_URL": url, "TOLLWATCH_PORT": str(port), "TOLLWATCH_SANDBOX": "true", "TOLLWATCH_HOME": str(home),
+    }  # fmt: skip
+    process = Process("api", ["cli", "api"], home, **settings)
+    try:
+        until(
+            lambda: status_of(f"http://127.0.0.1:{port}/readyz") == 200 or process.popen.poll(), 60, "the API is ready"
+        )
+        assert process.popen.poll() is None, process.text()
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+
+
+@contextlib.contextmanager
+def database_away(server, name):
+    """Nobody gets in, and whoever is in is thrown out."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        try:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            yield
+        finally:
+            connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def progress(recorder, events=200):
+    """Wait until so many more events have arrived."""
+    before = recorder.stats().accepted
+    until(lambda: recorder.stats().accepted >= before + events, 60, "events arrive")
+
+
+def trouble(recorder):
+    until(lambda: recorder.stats().trouble, 60, "the recorder notices")
+
+
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_every_event_arrives_once_or_is_counted(plain_server, tmp_path, disk):
+    name = plain_server.clone()
+    url, port = plain_server.url(name), free_ports(2)
+    asyncio.run(prepare_sandbox(Settings(database_url=url, sandbox=True), Deadlines()))
+    cutter = Cutter(port)
+    tuning = Tuning(
+        linger_s=0.02, first_backoff_s=0.05, max_backoff_s=0.2, slow_s=0.2, max_retry_after_s=0.2, batch_events=100,
+        max_events=1_000_000, max_bytes=2**30, http=lambda: httpx.Client(trust_env=False),
+    )  # fmt: skip
+    recorder = Recorder(cutter.url, "tollwatch-dev", "mine", disk=tmp_path / "disk" if disk else None, tuning=tuning)
+    agent = Agent(recorder)
+    agent.start()
+    try:
+        for _ in range(ROUNDS):
+            with api_on(url, port, tmp_path):
+                progress(recorder)
+                cutter.cutting = True
+                until(lambda: cutter.cuts > 5, 60, "connections are cut")
+                cutter.cutting = False
+                progress(recorder)
+            trouble(recorder)  # killed -9
+            with api_on(url, port, tmp_path):
+                progress(recorder)
+                with database_away(plain_server, name):
+                    trouble(recorder)
+                progress(recorder)
+                agent.stopping.set()
+                agent.join()
+                assert recorder.flush(60), recorder.stats()
+                check(recorder.stats(), agent.ids, url, f"http://127.0.0.1:{port}")
+    finally:
+        agent.stopping.set()
+        agent.join()
+        recorder.close(1)
+        cutter.close()
+    assert not disk or not list((tmp_path / "disk").iterdir())
+    plain_server.drop(name)
+
+
+def check(stats, ids, url, api):
+    assert in_balance(stats)
+    assert (stats.recorded, stats.dropped, stats.rejected, stats.invalid) == (len(ids), 0, {}, {})
+    assert (stats.waiting, stats.errors, stats.disk_errors) == (0, 0, 0)
+    stored = []
+    with psycopg.connect(url) as connection:
+        for relation in ("payments", "api_requests", "audit_events", "queue_events"):
+            found = connection.execute(
+                sql.SQL("SELECT id::text FROM tollwatch.{} WHERE recorded_at IS NOT NULL").format(
+                    sql.Identifier(relation)
+                )
+            ).fetchall()
+            stored += [ident for (ident,) in found]
+        (samples,) = connection.execute("SELECT count(*) FROM tollwatch.balance_samples").fetchone()
+    assert len(stored) == len(set(stored))
+    assert set(ids) >= set(stored)
+    # Balances have no id of their own: one is kept per wallet, asset and millisecond, and none is made twice in one here.
+    assert len(ids) - len(set(stored)) == len(ids) // 5
+    assert samples <= len(ids) // 5
+    with httpx.Client(base_url=api, headers=DEV_KEY, timeout=20, trust_env=False) as http:
+        assert {item["agent"] for item in listed(http, "/v1/payments", limit=100)} == {"mine"}
