@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
 
 from api.dependencies import AppState, Credentials, State, authorize
+from api.exporter_server import Samples, server_families
+from api.exporter_server import own_gauge as _gauge
 from api.exporter_snapshots import Snapshots, Taken
 from api.problems import documented
 from store import metrics_snapshot
+from store.server import ServerReader
 
 router = APIRouter(tags=["exporter"])
-
-Samples = Mapping[tuple[str, ...], float]
-"""Values by label values."""
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _authorize_metrics = authorize("metrics")
@@ -90,9 +91,11 @@ def _snapshots(request: Request, held: AppState) -> Snapshots:
 def snapshots_of(held: AppState, **options: float) -> Snapshots:
     """Snapshots of the state's database, with its limit of series and its deadline."""
     most = held.settings.max_series
+    server = ServerReader(held.engine, held.edition)
 
     async def read(project_id: int | None) -> metrics_snapshot.Snapshot:
-        return await metrics_snapshot.read(held.engine, held.edition, project_id=project_id, most=most)
+        facts = await metrics_snapshot.read(held.engine, held.edition, project_id=project_id, most=most)
+        return replace(facts, server=await server.read())
 
     return Snapshots(read, most=most, deadline=held.deadlines.read_statement, **options)
 
@@ -105,7 +108,7 @@ class OwnCollector(Collector):
         self._taken = taken
 
     def collect(self) -> Iterable[Metric]:
-        """Build, database, rollups, pool."""
+        """Build, database, rollups, pool, server."""
         build: Samples = {(_version(), str(self._held.edition)): 1.0}
         yield _gauge("build_info", "Version of Tollwatch and edition of its database.", build, "version", "edition")
         yield _gauge("exporter_database_up", "1 if the database answered, else 0.", {(): float(self._taken.is_up)})
@@ -116,13 +119,7 @@ class OwnCollector(Collector):
         assert isinstance(pool, QueuePool)
         connections: Samples = {("in_use",): float(pool.checkedout()), ("idle",): float(pool.checkedin())}
         yield _gauge("db_pool_connections", "Database connections of this process.", connections, "state")
-
-
-def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:
-    family = GaugeMetricFamily(f"tollwatch_{name}", documentation, labels=labels)
-    for values, value in samples.items():
-        family.add_metric(values, value)
-    return family
+        yield from server_families(self._taken.server)
 
 
 def _own_text(held: AppState, taken: Taken) -> bytes:

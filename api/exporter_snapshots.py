@@ -14,6 +14,7 @@ from api.exporter_facts import FactCollector
 from store.errors import DatabaseError, DatabaseTimeout
 from store.logs import event
 from store.metrics_snapshot import Snapshot
+from store.server import ServerFigures
 
 FRESH_SECONDS = 1.0
 """How long a snapshot, or a database that did not answer, is told again without asking."""
@@ -27,13 +28,14 @@ ReadSnapshot = Callable[[int | None], Awaitable[Snapshot]]
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one reading gave: the facts as exposition text, empty when the database did not answer, and the lags."""
+    """What one reading gave: facts as exposition text, empty when the database did not answer, lags, the server."""
 
     facts: bytes
     lags: dict[str, float]
     is_up: bool
     seconds: float
     at: float
+    server: ServerFigures | None = None
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Snapshots:
             event(_log, logging.WARNING, FACTS_AWAY, error=exc)
             return self._taken(started, b"", {}, is_up=False)
         facts = await asyncio.to_thread(generate_latest, FactCollector(snapshot, self._most))
-        return self._taken(started, facts, dict(snapshot.lags), is_up=True)
+        return self._taken(started, facts, dict(snapshot.lags), is_up=True, server=snapshot.server)
 
     async def _read_in_time(self, project_id: int | None) -> Snapshot:
         try:
@@ -80,9 +82,11 @@ class Snapshots:
             raise DatabaseTimeout from exc
 
     @staticmethod
-    def _taken(started: float, facts: bytes, lags: dict[str, float], *, is_up: bool) -> Taken:
+    def _taken(
+        started: float, facts: bytes, lags: dict[str, float], *, is_up: bool, server: ServerFigures | None = None
+    ) -> Taken:
         now = time.monotonic()
-        return Taken(facts=facts, lags=lags, is_up=is_up, seconds=now - started, at=now)
+        return Taken(facts=facts, lags=lags, is_up=is_up, seconds=now - started, at=now, server=server)
 
     def _forget_old(self) -> None:
         """A snapshot can be megabytes: keep none that nobody may be told again."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cli import commands, keys, maintenance
+from cli import database as database_commands
 from store.errors import TollwatchError
 from store.logs import redact
 from store.settings import parse_duration, parse_size
@@ -85,8 +86,9 @@ def _add_up(subparsers: Any) -> None:
 
 
 def _add_database(subparsers: Any) -> None:
-    parser = subparsers.add_parser("db", help="the database: url, rebuild, role")
+    parser = subparsers.add_parser("db", help="the database: status, slow, explain, rebuild, url, role")
     database = parser.add_subparsers(metavar="COMMAND", required=True)
+    database_commands.add_commands(database)
     _add(database, "url", commands.database_url, "print the URL of the database in use, for psql")
     rebuild = _add(database, "rebuild", maintenance.rebuild, "make rollups, totals and heads again from the facts")
     rebuild.add_argument("parts", nargs="*", type=_part, metavar="rollups|totals|heads", help="only these")

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,7 @@ from store import startup
 from store.deadlines import Deadlines
 from store.engine import create_engine
 from store.errors import SettingsError
+from store.job_runs import record_or_log
 from store.logs import configure, event
 from store.settings import Settings
 from store.writer import FactWriter
@@ -70,7 +72,7 @@ async def collecting(settings: Settings, deadlines: Deadlines) -> AsyncIterator[
         rpc = SolanaRpc(EndpointPool(settings.rpc_urls), settings.network, deadlines, registry)
         stack.push_async_callback(rpc.close)
         port = await stack.enter_async_context(serving(registry, settings.collector_host, settings.collector_port))
-        scheduler = Scheduler(JobMetrics(registry), LIMITS)
+        scheduler = Scheduler(JobMetrics(registry), LIMITS, record=partial(record_or_log, engine))
         metrics = SampleMetrics(registry, time.time)
         writer = FactWriter(engine, deadlines)
         source = BalanceSource(engine, rpc, writer, settings, deadlines=deadlines, metrics=metrics)

@@ -20,6 +20,7 @@ from collector.metrics import JobMetrics
 from collector.ticks import GridTrigger, TickExecutor, tick_before
 from store.errors import SettingsError, TollwatchError
 from store.identity import EPOCH
+from store.job_runs import JobRun
 from store.logs import event
 
 JOB_FAILED = "job_failed"
@@ -55,9 +56,16 @@ class Scheduler:
     """Runs jobs, no job twice at once, of each group at most `limits[group]` at once."""
 
     def __init__(
-        self, metrics: JobMetrics, limits: Mapping[str, int], *, clock: Callable[[], datetime] = _utc_now
+        self,
+        metrics: JobMetrics,
+        limits: Mapping[str, int],
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+        record: Callable[[JobRun], Awaitable[None]] | None = None,
     ) -> None:
+        """`record` is told of every run that ended, and must not raise."""
         self._metrics = metrics
+        self._record = record
         self._clock = clock
         self._slots = {group: asyncio.Semaphore(limit) for group, limit in limits.items()}
         self._jobs: dict[str, Job] = {}
@@ -125,7 +133,7 @@ class Scheduler:
 
     async def _bounded(self, job: Job, tick: datetime) -> None:
         """One run: never raises, so that the next tick comes; cancelled only when the process stops."""
-        started = time.monotonic()
+        started, started_at = time.monotonic(), self._clock()
         outcome = "failed"
         error: Exception | None = None
         deadline = asyncio.timeout(job.deadline)
@@ -140,6 +148,17 @@ class Scheduler:
         finally:
             self._metrics.ran(job.name, outcome, time.monotonic() - started)
         self._report(job, outcome, error)
+        if self._record is not None:
+            await self._record(
+                JobRun(
+                    job=job.name,
+                    started_at=started_at,
+                    ended_at=self._clock(),
+                    next_at=tick + job.interval,
+                    outcome=outcome,
+                    failure=None if error is None else _reason(job, outcome, error),
+                )
+            )
 
     def _report(self, job: Job, outcome: str, error: Exception | None) -> None:
         """Log changes of state, not every run: a database that is away for an hour is one event."""
@@ -154,8 +173,11 @@ class Scheduler:
         level = logging.DEBUG if state == before else logging.ERROR
         # Ours say in a sentence what is wrong; anything else is a defect, and its traceback is needed.
         cause = None if isinstance(error, TollwatchError | TimeoutError) else error
-        shown = f"no end within {job.deadline:g} s" if outcome == "timeout" else error
-        event(log, level, JOB_FAILED, job=job.name, outcome=outcome, error=shown, cause=cause)
+        event(log, level, JOB_FAILED, job=job.name, outcome=outcome, error=_reason(job, outcome, error), cause=cause)
+
+
+def _reason(job: Job, outcome: str, error: Exception) -> str:
+    return f"no end within {job.deadline:g} s" if outcome == "timeout" else str(error) or type(error).__name__
 
 
 def grace(job: Job) -> timedelta:

@@ -22,7 +22,7 @@ from store.edition import Edition
 from store.errors import DatabaseConflict, DatabaseTimeout
 from store.facts import Facts
 from store.horizons import DAY, RELATIONS, retention_of
-from store.named_sql import query
+from store.named_sql import query, rendered
 from store.settings import Settings
 from store.writer import FactWriter, move, stage
 
@@ -94,7 +94,7 @@ class BackfillWriter(FactWriter):
             for name in statements:
                 await connection.execute(text(query(name)), {"folded_until": folded[totals]})
         if not self._edition.has_own_rollups:
-            await _log(connection, relation, rollups.rendered("staged_hours", {"relation": relation}))
+            await _log(connection, relation, rendered("staged_hours", relation=relation))
             if relation == "balance_samples":
                 await _log(connection, "audit_events", query("staged_crossings"))
         return int(left)
@@ -110,4 +110,4 @@ def _forget_known(relation: str) -> str:
     last = ("wallet_id", "asset_id", "ts") if relation == "balance_samples" else ("ts", "id")
     keys = ("project_id", *last)
     named = {f"{table}_keys": ", ".join(f"{table}.{key}" for key in keys) for table in "fs"}
-    return rollups.rendered("forget_known", {"relation": relation, "keys": named["s_keys"], **named})
+    return rendered("forget_known", relation=relation, keys=named["s_keys"], **named)

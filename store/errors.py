@@ -14,6 +14,8 @@ TollwatchError
 │   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
 │   └── DatabaseConflict             serialization failure or deadlock: trying again helps
 ├── RebuildRefused                   a rebuild would lose what cannot be made again; nothing was changed
+├── StatisticsMissing                the server does not tell what was asked: an extension or a right is missing
+├── NotExplained                     a statement that has no plan, or none here
 ├── NotFound                         no such agent, key, project
 ├── InvalidValue                     a value that a caller sent cannot be stored
 └── RpcError                         a Solana node did not answer as it should (see collector.rpc)
@@ -79,6 +81,14 @@ class DatabaseConflict(DatabaseError):
 
 class RebuildRefused(TollwatchError):
     """The totals hold what the rollups no longer do, so they cannot be made again from them; leave them as they are."""
+
+
+class StatisticsMissing(TollwatchError):
+    """The server keeps no statistics of statements; load pg_stat_statements."""
+
+
+class NotExplained(TollwatchError):
+    """The statement has no plan here."""
 
 
 class NotFound(TollwatchError):

@@ -12,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from store.edition import Edition
 from store.engine import wrap_errors, writing
 from store.horizons import DAY, RELATIONS, retention_of
-from store.named_sql import query
-from store.rollups import rendered
+from store.named_sql import query, rendered
 from store.settings import Settings
 from store.tables import metadata
 
@@ -82,13 +81,13 @@ async def _rebuild(engine: AsyncEngine, head: Head, kept_from: datetime) -> Rebu
                     mended += await _mend(connection, names, after)
                 if not suspects:
                     break
-            heads = (await connection.execute(text(rendered("count_heads", names)))).scalar_one()
+            heads = (await connection.execute(text(rendered("count_heads", **names)))).scalar_one()
     return Rebuilt(head=head.name, heads=heads, mended=mended)
 
 
 async def _find(connection: AsyncConnection, names: dict[str, str], kept_from: datetime) -> int:
     await connection.execute(text(query("drop_suspects")))
-    await connection.execute(text(rendered("find_suspects", names)), {"kept_from": kept_from})
+    await connection.execute(text(rendered("find_suspects", **names)), {"kept_from": kept_from})
     suspects = int((await connection.execute(text(query("count_suspects")))).scalar_one())
     if not suspects:
         await connection.execute(text(query("drop_suspects")))
@@ -98,10 +97,10 @@ async def _find(connection: AsyncConnection, names: dict[str, str], kept_from: d
 
 async def _mend(connection: AsyncConnection, names: dict[str, str], after: int) -> int:
     values = {"after": after, "upto": after + MENDED_AT_ONCE}
-    await connection.execute(text(rendered("lock_suspects", names)), values)
+    await connection.execute(text(rendered("lock_suspects", **names)), values)
     mended = 0
     for name in ("mend_suspects", "add_suspects", "remove_suspects"):
-        mended += (await connection.execute(text(rendered(name, names)), values)).rowcount
+        mended += (await connection.execute(text(rendered(name, **names)), values)).rowcount
     await connection.commit()
     return mended
 

@@ -19,6 +19,7 @@ from store.engine import reading
 from store.horizons import ROLLUPS
 from store.named_sql import query
 from store.rollups import exact_until
+from store.server import ServerFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,10 @@ class Breaker:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Facts of one moment. `found`: rows of each kind, returned or not. `lags`: seconds of each rollup."""
+    """Facts of one moment. `found`: rows of each kind, returned or not. `lags`: seconds of each rollup.
+
+    `server`: of the server behind them, read beside them.
+    """
 
     balances: list[Balance]
     payments: list[PaymentTotal]
@@ -146,6 +150,7 @@ class Snapshot:
     open_payments: list[OpenPayments]
     found: Mapping[str, int]
     lags: Mapping[str, float]
+    server: ServerFigures | None = None
 
 
 KINDS = ("balances", "payments", "requests", "latency", "breakers", "audit", "queues", "open_payments")

@@ -15,6 +15,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+TAG = "tollwatch."
+"""What stands before a query's name in the comment that it is sent with."""
+
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -61,9 +64,22 @@ def all_queries() -> dict[str, NamedQuery]:
     return queries
 
 
+@cache
 def query(name: str) -> str:
-    """The text of one named query. KeyError: no such name."""
-    return all_queries()[name].text
+    """What to send for one named query: its text behind its name, `/* tollwatch.name */`. KeyError: no such name.
+
+    PostgreSQL keeps the comment in pg_stat_activity, in its log and in pg_stat_statements, so an operator sees which
+    statement of `sql/` it is. It changes no plan and no query id.
+    """
+    return f"/* {TAG}{name} */ {all_queries()[name].text}"
+
+
+def rendered(name: str, **values: str) -> str:
+    """The same with its `{…}` replaced, by names that are ours and never a caller's."""
+    statement = query(name)
+    for key, value in values.items():
+        statement = statement.replace("{" + key + "}", value)
+    return statement
 
 
 @cache

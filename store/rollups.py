@@ -18,7 +18,7 @@ from store.edition import Edition
 from store.engine import autocommitting, reading, writing
 from store.horizons import DAY, HOUR, RELATIONS, ROLLUPS, Relation, Rollup, retention_of
 from store.identity import EPOCH
-from store.named_sql import query, rollup_select
+from store.named_sql import query, rendered, rollup_select
 from store.settings import Settings
 
 BUCKETS_PER_RUN = 48
@@ -93,8 +93,8 @@ async def _aggregate_again(connection: AsyncConnection, edition: Edition, rollup
     select = rollup_select(rollup.name, edition, f"{time} >= :from_ts AND {time} < :to_ts")
     names = {"rollup": rollup.name, "select": select}
     values = {"from_ts": span[0], "to_ts": span[1]}
-    await connection.execute(text(rendered("forget_buckets", names)), values)
-    await connection.execute(text(rendered("make_buckets", names)), values)
+    await connection.execute(text(rendered("forget_buckets", **names)), values)
+    await connection.execute(text(rendered("make_buckets", **names)), values)
 
 
 async def _refresh_backfilled(engine: AsyncEngine, _edition: Edition, settings: Settings, relation: Relation) -> int:
@@ -143,14 +143,6 @@ async def _refresh_continuous(
             await connection.execute(text(query("refresh_continuous")), values)
 
 
-def rendered(name: str, names: dict[str, str]) -> str:
-    """A named query whose {names} are filled in: relations and columns of ours, never a caller's."""
-    statement = query(name)
-    for key, value in names.items():
-        statement = statement.replace("{" + key + "}", value)
-    return statement
-
-
 async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str) -> datetime:
     """The newest instant before which nothing is pending; buckets that end before it are exact. UTC."""
     known = next(item for item in ROLLUPS if item.name == rollup)
@@ -179,9 +171,7 @@ async def expire(engine: AsyncEngine, edition: Edition, settings: Settings) -> i
     before = floor(datetime.now(UTC) - settings.retain_rollups, DAY)
     async with writing(engine) as connection:
         for rollup in ROLLUPS:
-            result = await connection.execute(
-                text(rendered("expire_buckets", {"rollup": rollup.name})), {"before": before}
-            )
+            result = await connection.execute(text(rendered("expire_buckets", rollup=rollup.name)), {"before": before})
             dropped += result.rowcount
     return dropped
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from store import edition, horizons, migrate
+from store import edition, horizons, migrate, server
 from store.deadlines import Deadlines
 from store.edition import Edition
 from store.engine import create_engine, reading, writing
 from store.errors import SandboxRefused, SchemaMismatch, StartRefused
+from store.logs import event
 from store.named_sql import query
 from store.settings import SANDBOX_PROJECT, Settings
 
+DATABASE_UNFIT = "database_unfit"
+
+_log = logging.getLogger(__name__)
+
 
 async def check(engine: AsyncEngine, settings: Settings) -> Edition:
-    """Refuse to serve what this code was not made for. Returns the edition of the schema. Raises StartRefused & co."""
+    """Refuse to serve what this code was not made for. Returns the edition of the schema. Raises StartRefused & co.
+
+    A server whose settings only slow it down, or leave work undone that `exact_until` and gauges tell of, is a warning.
+    """
     horizons.check(settings)
     async with reading(engine) as connection:
         await migrate.check_revision(connection)
@@ -31,6 +41,8 @@ async def check(engine: AsyncEngine, settings: Settings) -> Edition:
             )
         if not settings.sandbox and await _has_sandbox(connection):
             raise SandboxRefused
+        for unfit in await server.check(connection, record):
+            event(_log, logging.WARNING, DATABASE_UNFIT, setting=unfit.setting, problem=unfit.problem)
     return record
 
 

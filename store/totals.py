@@ -17,7 +17,7 @@ from store.edition import Edition
 from store.engine import writing
 from store.errors import RebuildRefused
 from store.horizons import RELATIONS, retention_of
-from store.named_sql import query
+from store.named_sql import query, rendered
 from store.settings import Settings
 from store.tables import metadata
 
@@ -101,5 +101,5 @@ async def _replace(connection: AsyncConnection, totals: str, rollup: str, folded
         "t_columns": listed(columns, "t.?"),
         "new_columns": listed(columns, "excluded.?"),
     }
-    result = await connection.execute(text(rollups.rendered("rebuild_totals", names)), {"folded_until": folded_until})
+    result = await connection.execute(text(rendered("rebuild_totals", **names)), {"folded_until": folded_until})
     return int(result.scalar_one())

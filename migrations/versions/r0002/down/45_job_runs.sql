@@ -1,0 +1,1 @@
+DROP TABLE tollwatch.job_runs;
