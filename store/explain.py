@@ -32,6 +32,7 @@ _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 _CAST = re.compile(r"CAST\(:(\w+) AS ([^()]+)\)( IS NULL)?")
 _CALLED = re.compile(r"\b(\w+)\(")
 _STAGE = re.compile(r"pg_temp\.(stage_\w+)")
+_PART = re.compile(r"\{[a-z_]+\}")
 _WRITES = ("ModifyTable", "LockRows")
 _ABSENT = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.UndefinedObject, pg.InvalidSchemaName)
 _AS_IS = {"no_parameters": True}
@@ -69,6 +70,7 @@ _BY_TYPE = {
     "jsonb": "'{}'::jsonb",
     "regclass": f"'{SCHEMA}.{_ROLLUP}'::regclass",
     "text": "'x'::text",
+    "tid": "'(0,1)'::tid",
     "timestamptz": "now()",
     "uuid": "'01900000-0000-7000-8000-000000000000'::uuid",
 }
@@ -143,6 +145,8 @@ async def _statement(connection: AsyncConnection, edition: Edition, name: str) -
         word = found.split(None, 1)[0]
         raise NotExplained(f"{name} has no plan: EXPLAIN takes SELECT, INSERT, UPDATE and DELETE, and this is {word}")
     filled = _filled(found, edition)
+    if part := _PART.search(filled):
+        raise NotExplained(f"{name} has no plan of its own: {part[0]} and other parts are put in for each relation")
     for stage in sorted(set(_STAGE.findall(filled))):
         await _exec(connection, all_queries()[stage].text)
     return await _with_values(connection, filled)
