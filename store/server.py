@@ -1,8 +1,8 @@
 """The server behind the database: whether it was told what Tollwatch needs, and how it is.
 
-What loses or misplaces rows is refused (`check`). The rest are warnings: what only slows, what leaves work undone that a
-gauge and `exact_until` tell, and an operator's choice about durability. A server without background workers is among
-them: its live tails are exact, and somebody may call `run_job`.
+What loses or misplaces rows is refused (`check`). The rest are warnings: what only slows, what leaves work undone (a
+gauge and `exact_until` tell it), and an operator's choice about durability. A server without background workers is
+among them: its live tails are exact, and somebody may call `run_job`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Unfit:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFigures:
-    """How the server is: headroom (plain) in seconds by relation, jobs (community) by state, unfit settings as 0 or 1."""
+    """How the server is; headroom (plain) in seconds by relation, jobs (community) by state, unfit as 0 or 1."""
 
     connections: int
     max_connections: int

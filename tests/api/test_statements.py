@@ -28,6 +28,7 @@ READS = (
     "/v1/spend",
     "/v1/retry-health",
     "/v1/schemas",
+    "/v1/keys",
     "/metrics",
     "/readyz",
 )
@@ -62,6 +63,7 @@ async def test_every_list_of_the_api_is_read_here(app):
     assert paths - known <= {
         "/v1/stream",
         "/v1/payments/{payment_id}",
+        "/v1/keys/{prefix}",
         "/v1/schemas/{event_type}",
     }
 
