@@ -28,7 +28,7 @@ Prefix = Annotated[
 ]
 Scope = Literal["ingest", "ingest:facilitator", "read", "metrics", "admin"]
 _NO_STORE = {"Cache-Control": "no-store"}
-_PROBLEMS = documented(401, 403, 429, 503)
+_PROBLEMS = documented(401, 403, 422, 503)
 
 
 class KeyBody(Body):
@@ -105,7 +105,7 @@ async def show_key(prefix: Prefix, response: Response, held: State, caller: Admi
     return _answer(found[0])
 
 
-@router.post("/v1/keys", status_code=201, responses=_PROBLEMS | documented(400, 413, 422))
+@router.post("/v1/keys", status_code=201, responses=_PROBLEMS | documented(400, 413))
 async def create_key(body: KeyBody, response: Response, held: State, caller: Admin) -> NewKeyAnswer:
     """Make a key. Its text, `key`, is in this answer and nowhere else."""
     response.headers.update(_NO_STORE)
@@ -129,7 +129,7 @@ async def revoke_key(prefix: Prefix, response: Response, held: State, caller: Ad
     return _answer(info)
 
 
-@router.post("/v1/keys/{prefix}/rotate", status_code=201, responses=_PROBLEMS | documented(400, 404, 409, 413, 422))
+@router.post("/v1/keys/{prefix}/rotate", status_code=201, responses=_PROBLEMS | documented(400, 404, 409, 413))
 async def rotate_key(
     prefix: Prefix, response: Response, held: State, caller: Admin, body: RotationBody | None = None
 ) -> RotationAnswer:
