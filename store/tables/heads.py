@@ -23,7 +23,7 @@ payment_heads = Table(
     Column("opened_ts", Instant, nullable=False),
     Column("request_id", Uuid),
     Column("signature", LargeBinary),
-    Column("last_ts", Instant, nullable=False),
+    Column("last_ts", Instant, nullable=False, server_default=text("now()")),
     Index("payment_heads_open_idx", "project_id", "opened_ts", postgresql_where=text("rank < 100")),
     comment="Present state of a payment: its highest-ranking transition. told: bit set of the statuses counted.",
 )

@@ -1,7 +1,6 @@
 -- When a payment was last told of, so that a head can be pruned once its facts have expired. Heads that are there already
--- count as told of now: a constant default rewrites no row.
+-- count as told of now, and so do those of a writer of the first schema that is still at work. It rewrites no row.
 ALTER TABLE tollwatch.payment_heads ADD COLUMN last_ts TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now();
-ALTER TABLE tollwatch.payment_heads ALTER COLUMN last_ts DROP DEFAULT;
 
 CREATE TABLE tollwatch_internal.prune_state (
   head text COLLATE "C" PRIMARY KEY,
