@@ -6,10 +6,11 @@ PORT ?= 8402
 SANDBOX_PORT ?= 8899
 JOBS ?= 2
 SIZE ?= 1000000
+CALLS ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock bench-queries bench-storage
+.PHONY: help run test check lock bench-client bench-queries bench-storage
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ check: $(VENV)/installed ## lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-client: $(VENV)/installed ## what the client's transport and recorder cost an agent's call (CALLS=)
+	@$(BIN)/python -m bench.client --calls $(CALLS) $(ARGS)
 
 bench-queries: $(VENV)/installed ## how long every read and panel takes (SIZE= rows of payments, requests, samples)
 	@$(BIN)/python -m bench.queries --size $(SIZE) $(ARGS)

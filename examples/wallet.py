@@ -1,4 +1,4 @@
-"""The wallet of examples: the sandbox's visitor, which has a purse of its own. Your agent has its own wallet and signer."""
+"""The wallet of the examples: the sandbox's visitor, which has a purse. Yours has a wallet of its own."""
 
 import httpx
 from x402 import x402Client

@@ -24,6 +24,7 @@ from tollwatch import (
     retry_async,
     x402,
 )
+from tollwatch.observer import MAX_WAITING_ALIKE
 
 from tests.client.tools import Tollwatch, recorder_for
 
@@ -308,6 +309,15 @@ def test_challenges_are_held_within_bounds(heard, monkeypatch):
     http.get("https://shop.example/5")
     http.close()
     assert len(heard.of("api_request")) == 6
+
+
+def test_challenges_alike_are_held_within_bounds(heard):
+    shop = Shop()
+    with client_of(heard, shop) as http:
+        for _ in range(MAX_WAITING_ALIKE + 2):
+            http.get(URL)
+        assert len(heard.of("api_request")) == 2
+    assert len(heard.of("api_request")) == MAX_WAITING_ALIKE + 2
 
 
 def test_the_same_payment_sent_again_is_one_payment(heard):

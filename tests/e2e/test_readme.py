@@ -15,7 +15,7 @@ import pytest
 
 from store.embedded import bundled_bin_dir
 from tests.databases import ROOT
-from tests.e2e.stack import DEV_KEY, Process, Product, free_ports, listed, status_of, until
+from tests.e2e.stack import DEV_KEY, Process, Product, Rpc, free_ports, listed, status_of, until
 
 
 @pytest.fixture
@@ -122,3 +122,37 @@ def test_production_on_one_host(plain_server, tmp_path):
     finally:
         assert [process.stop() for process in (product, world)] == [0, 0], product.text()
     plain_server.drop(database)
+
+
+def test_the_agent_that_is_watched(product, tmp_path):
+    """The block of "An agent of yours, watched", as it stands there: it buys, and what it bought is shown."""
+    text = (ROOT / "README.md").read_text()
+    script = re.search(r"^## An agent of yours, watched$.*?^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+    assert script == (ROOT / "examples" / "agent.py").read_text()
+    chain = int(product.chain.rsplit(":", 1)[1])
+    for written, running in {"8402": product.url[-5:], "8899": str(chain), "8901": str(chain + 2)}.items():
+        script = script.replace(f"127.0.0.1:{written.strip(':')}", f"127.0.0.1:{running.strip(':')}")
+    (tmp_path / "agent.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "agent.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("200 ")
+    with product.client() as http:
+        [payment] = listed(http, "/v1/payments", agent="my-agent")
+        [request] = listed(http, "/v1/requests", agent="my-agent")
+        purse = {item["asset"] for item in listed(http, "/v1/payments", agent="my-agent", status="settled")}
+    rpc = Rpc(product.chain)
+    try:
+        settled = rpc("getSignatureStatuses", [payment["signature"]])["value"][0]
+    finally:
+        rpc.close()
+    assert settled["err"] is None
+    assert purse == {payment["asset"]}
+    assert payment["asset"] in {"USDC", "CASH"}
+    assert (request["outcome"], request["payment_id"]) == ("ok", payment["payment_id"])

@@ -29,6 +29,8 @@ ATTEMPT = "tollwatch.attempt"
 
 MAX_WAITING = 1_000
 """Challenges that wait for their payment; beyond, the oldest is told as not paid."""
+MAX_WAITING_ALIKE = 16
+"""Of these with the same method, URL and body: they are looked through one by one."""
 LAPSE_S = 120.0
 """How long one waits: longer than a transaction may be signed and sent."""
 MAX_PAYMENTS = 1_000
@@ -145,10 +147,12 @@ class Observer:
         with self._lock:
             self._serial += 1
             self._waiting[self._serial] = (time.monotonic() + LAPSE_S, key, attempt)
-            self._by_key.setdefault(key, deque()).append(self._serial)
-            full = len(self._waiting) > MAX_WAITING
-        if full:
-            self._tell_oldest()
+            alike = self._by_key.setdefault(key, deque())
+            alike.append(self._serial)
+            full = [self._pop(alike[0])] if len(alike) > MAX_WAITING_ALIKE else []
+            full += [self._pop(next(iter(self._waiting)))] if len(self._waiting) > MAX_WAITING else []
+        for unpaid in full:
+            unpaid.tell()
 
     def _take_waiting(self, key: Key, paying: x402.Paying) -> Attempt | None:
         with self._lock:
