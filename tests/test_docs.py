@@ -49,7 +49,9 @@ def test_the_directory_tour_names_every_package():
     for folder in (
         "api",
         "cli",
+        "clients",
         "collector",
+        "examples",
         "grafana",
         "migrations",
         "prometheus",

@@ -78,7 +78,7 @@ class Agent(threading.Thread):
 
     def run(self):
         number = 0
-        while not self.stopping.wait(0.01):
+        while not self.stopping.wait(0.03):
             number += 1
             request_id = self.recorder.new_id()
             for event in (
