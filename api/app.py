@@ -17,13 +17,14 @@ from api.health import router as health_router
 from api.ingest import router as ingest_router
 from api.keeper import DirectKeeper
 from api.limits import Limits
-from api.metrics import IngestMetrics, LimitMetrics
+from api.metrics import IngestMetrics, LimitMetrics, SpoolMetrics
 from api.page import router as page_router
 from api.reads import router as reads_router
 from api.registry import router as registry_router
 from api.resolutions import router as resolutions_router
 from api.schemas import router as schemas_router
 from api.sessions import router as sessions_router
+from api.spool_service import SpoolOptions, spooling
 from api.stream import close as close_streams
 from api.stream import router as stream_router
 from store import startup
@@ -32,6 +33,7 @@ from store.deadlines import Deadlines
 from store.directory import Directory
 from store.engine import create_engine
 from store.keys import Keys
+from store.presence import Presence
 from store.settings import Settings
 from store.writer import FactWriter
 
@@ -82,25 +84,38 @@ def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespa
 async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> AsyncIterator[AppState]:
     """The state of one process: everything that has to be closed is opened here."""
     engine = create_engine(settings.required_database_url, deadlines, pool_size=settings.pool_size)
-    keys = Keys(engine, deadlines, clock, guesses_per_s=settings.key_guesses_per_s)
-    directory = Directory(engine, settings, clock)
+    presence = Presence(clock)
+    keys = Keys(engine, deadlines, clock, presence=presence, guesses_per_s=settings.key_guesses_per_s)
+    directory = Directory(engine, settings, clock, deadlines=deadlines, presence=presence)
     registry = CollectorRegistry()
     limit_metrics = LimitMetrics(registry)
+    direct = DirectKeeper(directory, FactWriter(engine, deadlines))
     try:
-        yield AppState(
+        edition = await startup.check(engine, settings)
+        options = SpoolOptions(
             settings=settings,
             deadlines=deadlines,
-            engine=engine,
-            edition=await startup.check(engine, settings),
-            directory=directory,
-            keys=keys,
-            keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
-            registry=registry,
-            ingest_metrics=IngestMetrics(registry),
-            limit_metrics=limit_metrics,
-            limits=Limits(settings, deadlines, limit_metrics, clock=clock),
             clock=clock,
+            edition=edition,
+            installation=await startup.installation(engine),
         )
+        async with spooling(options, direct, presence, SpoolMetrics(registry)) as service:
+            yield AppState(
+                settings=settings,
+                deadlines=deadlines,
+                engine=engine,
+                edition=edition,
+                directory=directory,
+                keys=keys,
+                keeper=service.keeper,
+                spool=service.spool,
+                presence=presence,
+                registry=registry,
+                ingest_metrics=IngestMetrics(registry),
+                limit_metrics=limit_metrics,
+                limits=Limits(settings, deadlines, limit_metrics, clock=clock),
+                clock=clock,
+            )
     finally:
         await keys.close()
         await engine.dispose()

@@ -23,7 +23,9 @@ from store.deadlines import Deadlines
 from store.directory import Directory
 from store.edition import Edition
 from store.keys import Key, Keys, TooManyGuesses
+from store.presence import Presence
 from store.settings import SANDBOX_KEY, SANDBOX_PROJECT, Settings
+from store.spool.appender import Spool
 from store.tables import SCOPES
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="tollwatch"'}
@@ -41,6 +43,8 @@ class AppState:
     directory: Directory
     keys: Keys
     keeper: Keeper
+    spool: Spool
+    presence: Presence
     registry: CollectorRegistry
     ingest_metrics: IngestMetrics
     limit_metrics: LimitMetrics

@@ -1,10 +1,12 @@
-"""What the API tells about its own work: ingest, limits, connections."""
+"""What the API tells about its own work: ingest, its spool, limits, connections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from store.spool.appender import SpoolStatus
 
 
 class IngestMetrics:
@@ -72,3 +74,43 @@ class LimitMetrics:
         """Who knows how many connections there are, and what they hold."""
         self._connections.set_function(count)
         self._unread.set_function(unread)
+
+
+class SpoolMetrics:
+    """The spool of this process, and the folder that all processes share."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, documentation: str) -> Gauge:
+            return Gauge(f"tollwatch_spool_{name}", documentation, registry=registry)
+
+        def counter(name: str, documentation: str, label: str) -> Counter:
+            return Counter(f"tollwatch_spool_{name}", documentation, (label,), registry=registry)
+
+        self._bytes = gauge("bytes", "Bytes that this process holds for the database.")
+        self._events = gauge("events", "Events that this process holds for the database.")
+        self._oldest = gauge("oldest_age_seconds", "Since when the oldest of them waits.")
+        self._folder = gauge("folder_bytes", "Bytes of the folder, all processes and the quarantine together.")
+        self._limit = gauge("limit_bytes", "TOLLWATCH_SPOOL_MAX.")
+        self._quarantine = gauge("quarantine_bytes", "Bytes of what could not be stored.")
+        self._room = gauge("has_room", "1 if one more batch would be kept, else 0.")
+        self._refused = counter("refused", "Batches that the spool did not keep.", "reason")
+        self._drained = counter("drained_events", "Events that left the spool, by what became of them.", "result")
+        self._damaged = counter("damaged_segments", "Segments with damage: torn by a crash, or corrupt.", "damage")
+        self._seen: dict[tuple[Counter, str], int] = {}
+
+    def show(self, status: SpoolStatus) -> None:
+        """Set the gauges."""
+        self._bytes.set(status.bytes)
+        self._events.set(status.events)
+        self._oldest.set(status.oldest_age_s)
+        self._folder.set(status.folder_bytes)
+        self._limit.set(status.limit_bytes)
+        self._quarantine.set(status.quarantine_bytes)
+        self._room.set(status.has_room and status.refusal is None)
+
+    def count(self, *, refused: Mapping[str, int], drained: Mapping[str, int], damaged: Mapping[str, int]) -> None:
+        """Bring the counters to these totals."""
+        for counter, totals in ((self._refused, refused), (self._drained, drained), (self._damaged, damaged)):
+            for label, total in totals.items():
+                counter.labels(label).inc(total - self._seen.get((counter, label), 0))
+                self._seen[counter, label] = total

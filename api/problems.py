@@ -22,15 +22,18 @@ from store.errors import (
     DatabaseUnavailable,
     InvalidValue,
     NotFound,
+    SpoolRefused,
     TollwatchError,
 )
 from store.logs import event
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+SPOOL_RETRY_AFTER_S = 10
 UNHANDLED = "unhandled_error"
 DATABASE_AWAY = "database_away"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+SPOOL_REFUSED = "spool_refused"
 MAX_ERRORS = 20
 """Most single faults that one problem lists."""
 
@@ -119,6 +122,9 @@ def _on_ours(_request: Request, exc: Exception) -> JSONResponse:
     if isinstance(exc, DatabaseUnavailable | DatabaseTimeout | DatabaseConflict):
         event(_log, logging.WARNING, DATABASE_AWAY, error=exc)
         return respond(unavailable())
+    if isinstance(exc, SpoolRefused):
+        event(_log, logging.ERROR, SPOOL_REFUSED, reason=exc.reason, error=exc)
+        return respond(Problem(503, f"spool_{exc.reason}", str(exc), {"Retry-After": str(SPOOL_RETRY_AFTER_S)}))
     if isinstance(exc, NotFound):
         return respond(Problem(404, "not_found", str(exc)))
     if isinstance(exc, InvalidValue):

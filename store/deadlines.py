@@ -20,6 +20,12 @@ class Deadlines:
     """One read of the API or the exporter (`statement_timeout`)."""
     admission: float = 2.0
     """A request's turn, and its room in memory, where the process does as much as it may."""
+    cached_look_up: float = 1.0
+    """A key or a name, all its waits together, where the cache has an older answer."""
+    direct_write: float = 5.0
+    """An ingest batch until it is committed; then it goes to the spool."""
+    spool_lock: float = 5.0
+    """Another process that allocates in the same spool folder."""
     write_statement: float = 15.0
     """One statement of an ingest transaction."""
     job_statement: float = 120.0

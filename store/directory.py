@@ -6,7 +6,8 @@ so much of it (settings.max_unregistered per project).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,13 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store.addresses import address_to_bytes, address_to_text
 from store.aged_cache import AgedCache, Clock, utc_now
+from store.deadlines import Deadlines
 from store.engine import reading, writing
-from store.errors import InvalidValue, NotFound
+from store.errors import DatabaseError, DatabaseUnavailable, InvalidValue, NotFound
 from store.named_sql import query
+from store.presence import Presence
 from store.settings import Settings
 
+FRESH = timedelta(seconds=30)
+"""Longest that an agent or a project is trusted without asking."""
 MAX_AGE = timedelta(minutes=5)
-"""Longest that a name is trusted without asking; the same while the database is away."""
+"""The same while the database is away; and of wallets and assets, whose ids never change, always."""
 MAX_AGENTS_CACHED = 10_000
 MAX_WALLETS_CACHED = 50_000
 MAX_ASSETS_CACHED = 10_000
@@ -34,6 +39,7 @@ AssetName = tuple[str, str]
 """CAIP-2 network, symbol or mint in the network's notation."""
 _N = TypeVar("_N", str, Address, AssetName)
 _V = TypeVar("_V")
+_A = TypeVar("_A")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +54,18 @@ class Agent:
 class Directory:
     """Resolves names. One per process, safe to share between tasks."""
 
-    def __init__(self, engine: AsyncEngine, settings: Settings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        settings: Settings,
+        clock: Clock = utc_now,
+        *,
+        deadlines: Deadlines | None = None,
+        presence: Presence | None = None,
+    ) -> None:
         self._engine = engine
+        self._deadlines = deadlines or Deadlines()
+        self._presence = presence or Presence(clock)
         self._max_unregistered = settings.max_unregistered
         self._clock = clock
         self._projects: AgedCache[str, int] = AgedCache(MAX_PROJECTS_CACHED)
@@ -60,28 +76,57 @@ class Directory:
     async def project_id(self, name: str) -> int:
         """A project's id. Raises NotFound, DatabaseError."""
         now = self._clock()
-        found = self._projects.get(name, now, MAX_AGE)
+        found = self._projects.get(name, now, FRESH)
         if found is not None:
             return found
-        async with reading(self._engine) as connection:
-            row = (await connection.execute(text(query("project_id")), {"name": name})).one_or_none()
-        if row is None:
+        old = self._projects.get(name, now, MAX_AGE)
+        try:
+            rows = await self._ask("project_id", {"name": name}, has_old=old is not None)
+        except DatabaseError:
+            if old is None:
+                raise
+            return old
+        if not rows:
+            self._projects.drop(name)
             raise NotFound(f"there is no project {name!r}")
-        self._projects.put(name, row.id, now)
-        return int(row.id)
+        self._projects.put(name, rows[0].id, now)
+        return int(rows[0].id)
 
     async def agents(self, project_id: int, names: Iterable[str]) -> dict[str, Agent]:
         """The agents of these names; unknown ones are absent. Raises DatabaseError."""
         now = self._clock()
-        known, missing = self._split(self._agents, project_id, names)
-        if missing:
-            values = {"project_id": project_id, "names": missing}
-            async with reading(self._engine) as connection:
-                rows = (await connection.execute(text(query("agents_by_name")), values)).all()
-            for row in rows:
-                known[row.name] = Agent(id=row.id, network=row.network, max_retries=row.max_retries)
-                self._agents.put((project_id, row.name), known[row.name], now)
+        known, missing = self._split(self._agents, project_id, names, FRESH)
+        if not missing:
+            return known
+        old, unknown = self._split(self._agents, project_id, missing, MAX_AGE)
+        values = {"project_id": project_id, "names": missing}
+        try:
+            rows = await self._ask("agents_by_name", values, has_old=not unknown)
+        except DatabaseError:
+            if unknown:
+                raise
+            return known | old
+        for name in missing:
+            self._agents.drop((project_id, name))
+        for row in rows:
+            known[row.name] = Agent(id=row.id, network=row.network, max_retries=row.max_retries)
+            self._agents.put((project_id, row.name), known[row.name], now)
         return known
+
+    async def _ask(self, name: str, values: Mapping[str, object], *, has_old: bool) -> Sequence[Row[Any]]:
+        return await self._await(self._rows(name, values), has_old=has_old)
+
+    async def _await(self, question: Coroutine[Any, Any, _A], *, has_old: bool) -> _A:
+        """An answer. Raises DatabaseError: at once while the database is away, sooner if the cache will do instead."""
+        if self._presence.is_away:
+            question.close()
+            raise DatabaseUnavailable
+        seconds = self._deadlines.cached_look_up if has_old else self._deadlines.read_statement
+        return await self._presence.ask(asyncio.create_task(question), seconds)
+
+    async def _rows(self, name: str, values: Mapping[str, object]) -> Sequence[Row[Any]]:
+        async with reading(self._engine) as connection:
+            return (await connection.execute(text(query(name)), values)).all()
 
     def forget_agent(self, project_id: int, name: str) -> None:
         """An agent changed: ask again."""
@@ -111,29 +156,44 @@ class Directory:
         """
         now = self._clock()
         known, missing = self._split(self._assets, project_id, names)
-        if missing:
-            mints = {name: mint for name in missing if (mint := mint_of(name)) is not None}
-            async with reading(self._engine) as connection:
-                found = await _read_assets(connection, project_id, missing, mints)
-            lost = {name: mint for name, mint in mints.items() if name not in found}
-            if lost:
-                async with writing(self._engine) as connection:
-                    room = await _take_turn(connection, project_id, self._max_unregistered)
-                    found |= await _keep_assets(connection, project_id, dict(list(lost.items())[:room]))
-            for name, asset_id in found.items():
-                self._assets.put((project_id, name), asset_id, now)
-            known |= found
-        return known
+        if not missing:
+            return known
+        # An id never changes: while the database is away it is as good as it was.
+        old, unknown = self._split(self._assets, project_id, missing, timedelta.max)
+        try:
+            found = await self._await(self._find_assets(project_id, missing), has_old=not unknown)
+        except DatabaseError:
+            if unknown:
+                raise
+            return known | old
+        for name, asset_id in found.items():
+            self._assets.put((project_id, name), asset_id, now)
+        return known | found
+
+    async def _find_assets(self, project_id: int, names: list[AssetName]) -> dict[AssetName, int]:
+        mints = {name: mint for name in names if (mint := mint_of(name)) is not None}
+        async with reading(self._engine) as connection:
+            found = await _read_assets(connection, project_id, names, mints)
+        lost = {name: mint for name, mint in mints.items() if name not in found}
+        if lost:
+            async with writing(self._engine) as connection:
+                room = await _take_turn(connection, project_id, self._max_unregistered)
+                found |= await _keep_assets(connection, project_id, dict(list(lost.items())[:room]))
+        return found
 
     def _split(
-        self, cache: AgedCache[tuple[int, _N], _V], project_id: int, names: Iterable[_N]
+        self,
+        cache: AgedCache[tuple[int, _N], _V],
+        project_id: int,
+        names: Iterable[_N],
+        max_age: timedelta = MAX_AGE,
     ) -> tuple[dict[_N, _V], list[_N]]:
         """What the cache has, and what is left, in the one order in which everybody writes."""
         now = self._clock()
         known: dict[_N, _V] = {}
         missing = []
         for name in names:
-            value = cache.get((project_id, name), now, MAX_AGE)
+            value = cache.get((project_id, name), now, max_age)
             if value is None:
                 missing.append(name)
             else:

@@ -13,11 +13,28 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from store.deadlines import Deadlines
-from store.errors import DatabaseConflict, DatabaseError, DatabaseFull, DatabaseTimeout, DatabaseUnavailable
+from store.errors import (
+    DatabaseConflict,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseRefusedData,
+    DatabaseTimeout,
+    DatabaseUnavailable,
+)
 
 _CONFLICTS = (pg.SerializationFailure, pg.DeadlockDetected)
 _TIMEOUTS = (pg.QueryCanceled, pg.LockNotAvailable)
 _GONE = (psycopg.OperationalError, pg.ReadOnlySqlTransaction, pg.IdleInTransactionSessionTimeout)
+# SQLSTATE classes 22, 23 and 54 (a value too long for an index): about the rows, not about the database.
+_DATA = (psycopg.DataError, psycopg.IntegrityError, pg.ProgramLimitExceeded)
+_NOT_GONE = (*_CONFLICTS, *_TIMEOUTS, *_DATA)
+"""Those that the driver derives from OperationalError too."""
+_OURS: tuple[tuple[tuple[type[Exception], ...], type[DatabaseError]], ...] = (
+    (_CONFLICTS, DatabaseConflict),
+    (_TIMEOUTS, DatabaseTimeout),
+    (_DATA, DatabaseRefusedData),
+    ((psycopg.Error, sa.SQLAlchemyError), DatabaseError),
+)
 
 
 def driver_url(url: str) -> str:
@@ -45,6 +62,11 @@ def create_engine(
         connect_args={
             "connect_timeout": max(1, round(deadlines.connect)),
             "application_name": "tollwatch",
+            # A server that vanished without a word is noticed within half a minute, also by who only waits for it.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 25_000,
             # Optional filters fold away only in a plan made for the very values; see sql/queries/reads.sql.
             # A login named like our schema must not make it the default one: every name in sql/ is qualified.
             "options": f"{options} -c plan_cache_mode=force_custom_plan -c timezone=UTC -c search_path=public",
@@ -70,10 +92,6 @@ def _ours(exc: BaseException) -> DatabaseError | None:
     message = " ".join(str(cause).split())
     if isinstance(exc, sa.TimeoutError):
         return DatabaseTimeout("every database connection is in use; raise TOLLWATCH_POOL_SIZE or ask less at once")
-    if isinstance(cause, _CONFLICTS):
-        return DatabaseConflict(message)
-    if isinstance(cause, _TIMEOUTS):
-        return DatabaseTimeout(message)
     if isinstance(cause, pg.DiskFull):
         return DatabaseFull(f"the disk of the database server is full ({message}); free space on it, then try again")
     if isinstance(cause, pg.UndefinedFile):
@@ -81,11 +99,10 @@ def _ours(exc: BaseException) -> DatabaseError | None:
             f"the server cannot load a library that this database needs ({message}); install the version of TimescaleDB "
             "that the database was made with, or restore the server's package"
         )
-    if isinstance(cause, _GONE) or (isinstance(exc, sa.DBAPIError) and exc.connection_invalidated):
+    gone = isinstance(cause, _GONE) or (isinstance(exc, sa.DBAPIError) and exc.connection_invalidated)
+    if gone and not isinstance(cause, _NOT_GONE):
         return DatabaseUnavailable(f"the database does not answer ({message}); check that it runs and can be reached")
-    if isinstance(cause, psycopg.Error | sa.SQLAlchemyError):
-        return DatabaseError(message)
-    return None
+    return next((ours(message) for theirs, ours in _OURS if isinstance(cause, theirs)), None)
 
 
 @contextmanager

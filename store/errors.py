@@ -12,7 +12,9 @@ TollwatchError
 │   ├── DatabaseUnavailable          no connection, or it was lost: trying again may help
 │   │   └── DatabaseFull             the server's disk is full: trying again helps once there is room
 │   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
-│   └── DatabaseConflict             serialization failure or deadlock: trying again helps
+│   ├── DatabaseConflict             serialization failure or deadlock: trying again helps
+│   └── DatabaseRefusedData          the rows themselves are refused: trying them again is in vain
+├── SpoolRefused                     a batch could not be kept on the spool: trying again later helps
 ├── RebuildRefused                   a rebuild would lose what cannot be made again; nothing was changed
 ├── StatisticsMissing                the server does not tell what was asked: an extension or a right is missing
 ├── NotExplained                     a statement that has no plan, or none here
@@ -79,6 +81,10 @@ class DatabaseConflict(DatabaseError):
     """Concurrent transactions collided; trying again helps."""
 
 
+class DatabaseRefusedData(DatabaseError):
+    """The database refuses these rows."""
+
+
 class RebuildRefused(TollwatchError):
     """The totals hold what the rollups no longer do, so they cannot be made again from them; leave them as they are."""
 
@@ -89,6 +95,14 @@ class StatisticsMissing(TollwatchError):
 
 class NotExplained(TollwatchError):
     """The statement has no plan here."""
+
+
+class SpoolRefused(TollwatchError):
+    """The spool did not keep the batch; send it again later. `reason` is one of store.spool.folder.REASONS."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotFound(TollwatchError):

@@ -164,6 +164,14 @@ class Settings:
     spool_max_age: timedelta = _duration(
         "SPOOL_MAX_AGE", "1d", "longest that an accepted event may wait outside the database"
     )
+    spool: Path | None = _setting(
+        "SPOOL",
+        Path,
+        "folder, on a local disk, of what is accepted while the database is away; unset: `spool` in HOME",
+        None,
+    )
+    spool_max: int = _setting("SPOOL_MAX", parse_size, "most bytes in that folder, of all processes together", "1G")
+    spool_segment: int = _setting("SPOOL_SEGMENT", parse_size, "bytes of one file in it, allocated at once", "16M")
     rollup_interval: timedelta = _duration("ROLLUP_INTERVAL", "15s", "how often rollups are refreshed")
     rollup_window: timedelta = _duration("ROLLUP_WINDOW", "11d", "how far back a refresh looks (start_offset)")
     columnstore_after: timedelta = _duration(
@@ -236,6 +244,11 @@ class Settings:
         if self.database_url is None:
             raise SettingsError("no database: set TOLLWATCH_DATABASE_URL, or run `tollwatch up` for the embedded one")
         return self.database_url
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where the spool is."""
+        return self.home / "spool" if self.spool is None else self.spool
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:

@@ -46,6 +46,12 @@ async def check(engine: AsyncEngine, settings: Settings) -> Edition:
     return record
 
 
+async def installation(engine: AsyncEngine) -> str:
+    """Which database this is, wherever it moves: a copy and a restore are the same. Raises DatabaseError."""
+    async with reading(engine) as connection:
+        return str((await connection.execute(text(query("installation")))).scalar_one())
+
+
 async def prepare_sandbox(settings: Settings, deadlines: Deadlines) -> None:
     """Make the project that everything in the sandbox lives in. Raises SandboxRefused beside other projects."""
     engine = _one_connection(settings, deadlines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -71,9 +72,9 @@ def edition(server: Server) -> str:
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
-    """Default settings on the test's own database."""
-    return Settings(database_url=database_url)
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Default settings on the test's own database, with a home of its own."""
+    return Settings(database_url=database_url, home=tmp_path / "home")
 
 
 @pytest.fixture

@@ -6,6 +6,10 @@ SELECT id, name, network, max_retries
 FROM tollwatch.agents
 WHERE project_id = :project_id AND name = ANY(CAST(:names AS text[]))
 
+-- name: existing_projects
+-- Which of these projects are (still) there. Returns ids.
+SELECT id FROM tollwatch.projects WHERE id = ANY(CAST(:ids AS int[]))
+
 -- name: wallets_by_address
 -- Wallets of one project by network and address. Returns id, network, address.
 SELECT w.id, w.network, w.address

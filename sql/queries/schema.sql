@@ -18,6 +18,14 @@ SELECT to_regclass('tollwatch.schema_info') IS NOT NULL
 -- The edition that the first migration recorded.
 SELECT edition FROM tollwatch.schema_info
 
+-- name: installation
+-- Which database this is: the name of its folder on a spool.
+SELECT installation FROM tollwatch.schema_info
+
+-- name: ping
+-- Whether the database answers.
+SELECT 1
+
 -- name: recorded_horizons
 -- The horizons that the policies in force were made for.
 SELECT horizons FROM tollwatch.schema_info

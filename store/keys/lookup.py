@@ -29,9 +29,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from store.aged_cache import AgedCache, Clock, utc_now
 from store.deadlines import Deadlines
 from store.engine import reading, writing
-from store.errors import DatabaseError, DatabaseTimeout, TollwatchError
+from store.errors import DatabaseError, DatabaseTimeout, DatabaseUnavailable, TollwatchError
 from store.logs import event
 from store.named_sql import query
+from store.presence import Presence
 from store.rates import Buckets
 
 FRESH = timedelta(seconds=4)
@@ -39,8 +40,6 @@ FRESH = timedelta(seconds=4)
 STALE = timedelta(minutes=5)
 UNKNOWN = timedelta(seconds=2)
 """How long a key that is not there is remembered as such."""
-AWAY = timedelta(seconds=1)
-"""How long a database that did not answer is not asked again, where the cache has an answer."""
 TOUCH_EVERY = timedelta(minutes=1)
 MAX_KEYS = 10_000
 MAX_UNKNOWN = 10_000
@@ -99,12 +98,15 @@ class Keys:
         deadlines: Deadlines,
         clock: Clock = utc_now,
         *,
+        presence: Presence | None = None,
         guesses_per_s: float = 0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """guesses_per_s: keys that do not exist, of one address; 0: any number."""
         self._engine = engine
         self._deadline = deadlines.read_statement
+        self._patience = deadlines.cached_look_up
+        self._presence = presence or Presence(clock)
         self._clock = clock
         self._monotonic = monotonic
         self._known: AgedCache[bytes, Key] = AgedCache(MAX_KEYS)
@@ -117,7 +119,6 @@ class Keys:
         self._reading: dict[bytes, asyncio.Task[Key | None]] = {}
         self._to_touch: set[int] = set()
         self._touching: asyncio.Task[None] | None = None
-        self._away_since: datetime | None = None
 
     async def find(self, key_text: str, address: str = "") -> Key | None:
         """The key, working or not; None: there is none. `address` is who asks.
@@ -128,7 +129,7 @@ class Keys:
             return None
         digest = hashlib.sha256(key_text.encode()).digest()
         now = self._clock()
-        key = self._known.get(digest, now, self._max_age(now))
+        key = self._known.get(digest, now, self._max_age())
         if key is not None:
             return key
         if digest in self._known:
@@ -148,9 +149,18 @@ class Keys:
 
     async def _look_up(self, digest: bytes) -> Key | None:
         try:
-            return await asyncio.shield(self._read_once(digest))
+            return await self._ask(digest)
         except DatabaseError as exc:
             return self._from_cache(digest, exc)
+
+    async def _ask(self, digest: bytes) -> Key | None:
+        if self._presence.is_away:
+            raise DatabaseUnavailable
+        question = self._read_once(digest)
+        if self._known.get(digest, self._clock(), STALE) is None:
+            # Guesses wait for each other: how long says nothing about the database, and must not make known keys stale.
+            return await asyncio.shield(question)
+        return await self._presence.ask(question, self._patience)
 
     def forget(self, prefix: str) -> None:
         """Read a key again before it is used again: it was changed here."""
@@ -170,23 +180,20 @@ class Keys:
             self._touching = asyncio.create_task(self._touch_all())
 
     async def close(self) -> None:
-        """Wait for the work in hand, which has deadlines. Cancelling it could leave a half-open connection behind."""
+        """Wait for the work in hand, within its deadline. Cancelling it could leave a half-open connection behind."""
         under_way: list[asyncio.Task[Key | None] | asyncio.Task[None]] = [*self._reading.values()]
         if self._touching is not None:
             under_way.append(self._touching)
-        await asyncio.gather(*under_way, return_exceptions=True)
+        if under_way:
+            await asyncio.wait(under_way, timeout=self._deadline)
 
-    def _max_age(self, now: datetime) -> timedelta:
-        away = self._away_since is not None and timedelta(0) <= now - self._away_since <= AWAY
-        return STALE if away else FRESH
+    def _max_age(self) -> timedelta:
+        return STALE if self._presence.is_away else FRESH
 
     def _from_cache(self, digest: bytes, cause: DatabaseError) -> Key:
-        now = self._clock()
-        key = self._known.get(digest, now, STALE)
+        key = self._known.get(digest, self._clock(), STALE)
         if key is None:
-            # Says nothing about the database: guesses that wait for each other must not make known keys stale.
             raise cause
-        self._away_since = now
         event(_log, logging.WARNING, KEYS_FROM_CACHE, error=cause)
         return key
 
@@ -213,7 +220,6 @@ class Keys:
                         read_at, row = await self._row(digest)
         except TimeoutError as exc:
             raise DatabaseTimeout from exc
-        self._away_since = None
         if row is None or not hmac.compare_digest(row["hash"], digest):
             self._known.drop(digest)
             self._unknown.put(digest, True, read_at)

@@ -36,6 +36,7 @@ schema_info = Table(
     Column("horizons", JSONB, nullable=False, server_default=text("'{}'")),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
+    Column("installation", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
     one_of("edition", ("plain", "apache", "community")),
     comment="One row: the edition found at the first migration, and the horizons that policies were made for.",
 )

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -42,7 +43,8 @@ def is_problem(response, status, code):
 
 async def test_ready_and_alive(anonymous, edition):
     assert (await anonymous.get("/healthz")).json() == {"status": "ok"}
-    assert (await anonymous.get("/readyz")).json() == {"status": "ready", "edition": edition}
+    spool = {"events": 0, "bytes": 0, "oldest_age_s": 0.0}
+    assert (await anonymous.get("/readyz")).json() == {"status": "ready", "edition": edition, "spool": spool}
 
 
 async def test_not_ready_when_the_schema_is_another(anonymous, query):
@@ -211,8 +213,8 @@ async def _until_ready(client, task=None):
             assert task is None or not task.done(), task
 
 
-async def test_it_serves_http_and_is_cancelled_cleanly(database_url, deadlines, make_key, port):
-    settings = Settings(database_url=database_url, port=port)
+async def test_it_serves_http_and_is_cancelled_cleanly(settings, deadlines, make_key, port):
+    settings = replace(settings, port=port)
     headers = {"Authorization": f"Bearer {await make_key()}"}
     task = asyncio.create_task(run(settings, deadlines))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as client:
@@ -241,7 +243,7 @@ async def test_an_address_that_is_not_ours_is_refused(database_url, deadlines):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_the_work_in_hand_end(database_url, make_key, port, signum):
+async def test_a_signal_lets_the_work_in_hand_end(settings, make_key, port, signum):
     key = await make_key()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -251,7 +253,12 @@ async def test_a_signal_lets_the_work_in_hand_end(database_url, make_key, port, 
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "TOLLWATCH_DATABASE_URL": database_url, "TOLLWATCH_PORT": str(port)},
+        env={
+            **os.environ,
+            "TOLLWATCH_DATABASE_URL": settings.database_url,
+            "TOLLWATCH_PORT": str(port),
+            "TOLLWATCH_HOME": str(settings.home),
+        },
     )
     began = asyncio.Event()
 

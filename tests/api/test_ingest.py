@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,6 @@ from sqlalchemy import text
 
 from api.examples import EVENTS, EXAMPLES_TIME
 from store.identity import uuid7
-from store.settings import Settings
 from tests.api.world import (
     AGENT,
     MAINNET,
@@ -244,8 +244,8 @@ async def test_many_clients_may_name_the_same_unknown_wallets_at_once(client, qu
 
 class TestBounded:
     @pytest.fixture
-    def settings(self, database_url):
-        return Settings(database_url=database_url, max_unregistered=3, max_batch=5)
+    def settings(self, settings):
+        return replace(settings, max_unregistered=3, max_batch=5)
 
     async def test_unregistered_names_are_bounded(self, client, query):
         many = [audit(), *(payment(wallet=address()) for _ in range(4))]

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +19,6 @@ from api.body import Decompressor
 from api.events import EVENT_TYPES
 from api.rejections import Code
 from store.identity import uuid7
-from store.settings import Settings
 from tests.api.world import (
     address,
     api_request,
@@ -37,8 +37,8 @@ V4 = "6b1f1b2e-7c55-4d0e-9a52-0d9f6f0e8f11"
 
 
 @pytest.fixture
-def settings(database_url):
-    return Settings(database_url=database_url, max_body=256 * 1024)
+def settings(settings):
+    return replace(settings, max_body=256 * 1024)
 
 
 def _bomb(size):

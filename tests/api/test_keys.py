@@ -183,8 +183,8 @@ class TestAway:
 
 class TestSandbox:
     @pytest.fixture
-    async def settings(self, database_url, deadlines):
-        made = Settings(database_url=database_url, sandbox=True)
+    async def settings(self, settings, deadlines):
+        made = replace(settings, sandbox=True)
         await prepare_sandbox(made, deadlines)
         return made
 

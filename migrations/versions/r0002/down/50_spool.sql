@@ -1,0 +1,1 @@
+ALTER TABLE tollwatch.schema_info DROP COLUMN installation;
