@@ -131,14 +131,14 @@ async def empty(app):
 
 async def test_a_resend_of_what_was_spooled_is_a_duplicate_wherever_it_goes(client, app, gate, query):
     first = payment()
-    await send(client, audit())
+    await send(client, payment())
     await gate.shut()
     await spooled(client, first)
     await spooled(client, first)
     await gate.open()
     await until(lambda: empty(app), "drained")
     assert (await send(client, first))["duplicates"] == 1
-    assert await query("SELECT count(*) FROM tollwatch.payments") == [(1,)]
+    assert await query("SELECT count(*) FROM tollwatch.payments") == [(2,)]
     await until(lambda: asyncio.sleep(0, sample(app, "drained_events_total", result="duplicate") == 1), "counted")
 
 
@@ -270,7 +270,7 @@ class TestRefusedForItsContent:
         poison = payment(service="http://poison")
         good = await spooled(client, *(payment() for _ in range(20)), poison, *(payment() for _ in range(20)))
         good.remove(poison["id"])
-        await query("ALTER TABLE tollwatch.payment_heads ADD CHECK (service <> 'http://poison')")
+        await query("ALTER TABLE tollwatch.payments ADD CHECK (service <> 'http://poison')")
         await gate.open()
         await until(lambda: empty(app), "drained")
         stored = await ids_in(query)
@@ -289,22 +289,27 @@ class TestRefusedForItsContent:
         await gate.shut()
         good, poison = payment(), payment(service="http://poison")
         await spooled(client, good, poison)
-        await query("ALTER TABLE tollwatch.payment_heads ADD CHECK (service <> 'http://poison')")
+        await query("ALTER TABLE tollwatch.payments ADD CHECK (service <> 'http://poison')")
         monkeypatch.setattr(held(app).spool.folder, "max_bytes", 10)
         await gate.open()
         await until(lambda: empty(app), "drained")
         assert good["id"] in await ids_in(query)
         assert [path.suffix for path in quarantine(settings)] == [".seg"]
 
-    async def test_an_unknown_symbol_is_put_aside_and_an_unknown_mint_is_kept(self, client, app, gate, query, settings):
-        await send(client, payment())
+    async def test_a_symbol_that_is_gone_is_put_aside_and_an_unknown_mint_is_kept(
+        self, client, app, gate, query, settings
+    ):
+        await send(client, payment(), payment(asset="CASH"))
         await gate.shut()
-        ids = await spooled(client, payment(asset="NOSUCH"), payment(asset=address()), payment())
+        never_seen = await send_raw(client, json.dumps([payment(asset="SOL")]))
+        assert never_seen.status_code == 503, "nobody can say whether it exists"
+        ids = await spooled(client, payment(asset="CASH"), payment(asset=address()), payment())
+        await query("UPDATE tollwatch.assets SET symbol = 'GONE' WHERE symbol = 'CASH'")
         await gate.open()
         await until(lambda: empty(app), "drained")
         assert set(ids[1:]) <= set(await ids_in(query))
         (line,) = quarantined(settings)
-        assert (line["reason"], line["asset"][1]) == ("unresolved", "NOSUCH")
+        assert (line["reason"], line["asset"][1]) == ("unresolved", "CASH")
 
     async def test_too_many_unregistered_is_no_reason_after_acceptance(
         self, settings, deadlines, clock, gate, query, make_key
@@ -323,9 +328,10 @@ class TestRefusedForItsContent:
         assert quarantine(settings) == []
 
     async def test_rows_of_an_erased_project_are_erased_too(self, client, app, gate, query, settings):
-        await send(client, audit(agent=None))
+        await send(client, queue(), payment())
         await gate.shut()
         await spooled(client, payment(wallet=address()), audit(agent=None))
+        await query("TRUNCATE tollwatch.queue_events, tollwatch.queue_heads, tollwatch.payments, tollwatch.payment_heads")
         for relation in ("audit_events", "wallets", "agents", "api_keys", "projects"):
             await query(
                 f"DELETE FROM tollwatch.{relation} "
