@@ -33,6 +33,16 @@ class Gate:
         self.port = self._server.sockets[0].getsockname()[1]
         self.thaw()
 
+    def retarget(self, url):
+        """The server is somewhere else now."""
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+
+    def cut(self):
+        """End every connection at once; new ones are welcome."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def shut(self):
         """Cut what is connected, refuse what would."""
         self._server.close()

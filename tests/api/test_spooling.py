@@ -331,7 +331,9 @@ class TestRefusedForItsContent:
         await send(client, queue(), payment())
         await gate.shut()
         await spooled(client, payment(wallet=address()), audit(agent=None))
-        await query("TRUNCATE tollwatch.queue_events, tollwatch.queue_heads, tollwatch.payments, tollwatch.payment_heads")
+        await query(
+            "TRUNCATE tollwatch.queue_events, tollwatch.queue_heads, tollwatch.payments, tollwatch.payment_heads"
+        )
         for relation in ("audit_events", "wallets", "agents", "api_keys", "projects"):
             await query(
                 f"DELETE FROM tollwatch.{relation} "
