@@ -34,6 +34,8 @@ LABEL org.opencontainers.image.title="Tollwatch" \
 # A number, so that an orchestrator can see that it is not root.
 RUN groupadd --gid 10402 tollwatch \
  && useradd --uid 10402 --gid 10402 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tollwatch
+# A new volume takes over its owner and its mode.
+RUN install --directory --owner=10402 --group=10402 --mode=0700 /var/lib/tollwatch /var/lib/tollwatch/spool
 COPY --from=build /opt/tollwatch /opt/tollwatch
 
 ENV PATH=/opt/tollwatch/bin:$PATH \

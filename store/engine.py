@@ -96,8 +96,8 @@ def _ours(exc: BaseException) -> DatabaseError | None:
         return DatabaseFull(f"the disk of the database server is full ({message}); free space on it, then try again")
     if isinstance(cause, pg.UndefinedFile):
         return DatabaseError(
-            f"the server cannot load a library that this database needs ({message}); install the version of TimescaleDB "
-            "that the database was made with, or restore the server's package"
+            f"the server cannot load a library that this database needs ({message}); install the version of TimescaleDB"
+            " that the database was made with, or restore the server's package"
         )
     gone = isinstance(cause, _GONE) or (isinstance(exc, sa.DBAPIError) and exc.connection_invalidated)
     if gone and not isinstance(cause, _NOT_GONE):

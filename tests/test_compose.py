@@ -134,7 +134,7 @@ def test_every_variable_is_a_setting_and_every_setting_can_be_set():
 
 
 def test_settings_pass_through_and_are_empty_by_default():
-    fixed = {"DATABASE_URL", "HOST", "PORT", "COLLECTOR_HOST", "COLLECTOR_PORT", "RPC_URLS", "LOG_FORMAT"}
+    fixed = {"DATABASE_URL", "SPOOL", "HOST", "PORT", "COLLECTOR_HOST", "COLLECTOR_PORT", "RPC_URLS", "LOG_FORMAT"}
     for variable, value in SERVICES["api"]["environment"].items():
         if variable.removeprefix("TOLLWATCH_") not in fixed:
             assert value == f"${{{variable}:-}}"

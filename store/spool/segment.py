@@ -171,7 +171,7 @@ class Reader:
         self.damage = Damage.TORN if self._lacks_its_end(offset) else Damage.CORRUPT
 
     def _lacks_its_end(self, offset: int) -> bool:
-        """Whether what is there is the beginning of a record, and zeros, or the file's end, are where its end should be."""
+        """Whether what is there is the beginning of a record, with zeros or the file's end where its end should be."""
         header = os.pread(self._descriptor, HEADER_BYTES, offset).ljust(HEADER_BYTES, b"\0")
         fields, check = header[: _FIELDS.size], header[_FIELDS.size :]
         mark, length, *_ = _FIELDS.unpack(fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from store.errors import InvalidValue
 from store.keys import MAX_KEYS, Keys, create_key, new_key_text
 from store.settings import SANDBOX_PROJECT, Settings
 from store.startup import prepare_sandbox
-from tests.api.world import AGENT, PROJECT, WALLET, audit, payment, send, send_raw
+from tests.api.world import AGENT, PROJECT, WALLET, payment, send
 
 ROUTES = [
     ("POST", "/v1/events", {"ingest", "ingest:facilitator"}),
@@ -144,22 +143,6 @@ class TestAway:
             server.drop(name)
 
         return cut
-
-    async def test_a_batch_is_refused_whole_and_may_be_sent_again(self, client, cut_off, clock, app):
-        await send(client, payment())
-        cut_off()
-        clock.advance(30)
-        response = await send_raw(client, b"[" + b'{"type": "audit"}' + b"]")
-        assert response.status_code == 200  # nothing of it needs the database
-        body = json.dumps([audit(), payment()])
-        for _ in range(2):
-            response = await send_raw(client, body)
-            assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
-            assert int(response.headers["retry-after"]) >= 1
-        found = app.state.tollwatch.registry.get_sample_value(
-            "tollwatch_ingest_events_total", {"type": "audit", "result": "accepted", "code": ""}
-        )
-        assert found is None
 
     async def test_a_known_key_works_for_five_minutes_and_an_unknown_one_gets_503(
         self, client, connect, cut_off, clock, make_key

@@ -108,9 +108,8 @@ class Api:
         """Keep it running until `stop`."""
         while not self._stopping:
             self._process = Process(self._name, ["cli", "api"], self._folder, **self._environ)
-            while self._process.popen.poll() is None:
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(self._process.popen.wait)
+            await asyncio.sleep(0.3)
 
     def kill(self):
         self._process.popen.kill()
@@ -196,8 +195,9 @@ class SmallDisk:
 class Faults:
     """One after the other, at random; each undoes itself."""
 
-    def __init__(self, apis, database, disk, rng, *, longest):
+    def __init__(self, apis, database, disk, rng, *, longest, books):
         self._apis, self._database, self._disk, self._rng = apis, database, disk, rng
+        self._books = books
         self._longest = longest
         self.done = Counter()
         self.seconds_away = 0.0
@@ -208,7 +208,8 @@ class Faults:
         deadline = time.monotonic() + seconds
         order = []
         while time.monotonic() < deadline or sum(self.done.values()) < least:
-            await asyncio.sleep(self._rng.uniform(0.1, 1.5))
+            await self._some_commits()
+            await asyncio.sleep(self._rng.uniform(0.1, 1))
             # Each kind in turn, in a new order every time: none is left to chance.
             order = order or self._rng.sample(kinds, len(kinds))
             fault = order.pop()
@@ -218,11 +219,17 @@ class Faults:
             if fault not in (self.kill_api, self.cut):
                 self.seconds_away += time.monotonic() - started
 
+    async def _some_commits(self):
+        """Until events flow again, however slow the machine is; but not for ever, as that is the next fault's chance."""
+        before, deadline = self._books.answers["committed"], time.monotonic() + 30
+        while self._books.answers["committed"] < before + 3 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
     async def _away(self):
         """Mostly short, sometimes long. An API may be killed meanwhile."""
         longest = self._longest * self._rng.random() ** 3
         await asyncio.sleep(longest / 2)
-        if self._rng.random() < 0.3:
+        if self._rng.random() < 0.2:
             await self.kill_api()
             self.done["kill_api"] += 1
         await asyncio.sleep(longest / 2)

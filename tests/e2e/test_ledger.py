@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import shutil
+import sys
 import time
 
 import httpx
@@ -68,7 +69,7 @@ async def register(url, key):
 
 async def test_what_was_acknowledged_is_there_once_and_nothing_else_is(plain_server, folder, record_property):
     rng = random.Random(SEED)
-    print(f"TOLLWATCH_TEST_LEDGER_SEED={SEED}")
+    sys.stderr.write(f"TOLLWATCH_TEST_LEDGER_SEED={SEED}\n")
     quick = {"max_connections": "50", "shared_buffers": "32MB"}
     database = Database(folder / "database", plain_server.found.bin_dir, quick)
     await database.start()
@@ -91,7 +92,7 @@ async def test_what_was_acknowledged_is_there_once_and_nothing_else_is(plain_ser
     disk = SmallDisk(spool, apis)
     keeping = [asyncio.create_task(api.run()) for api in apis]
     books, stopping = Books(), asyncio.Event()
-    faults = Faults(apis, database, disk, rng, longest=LONGEST_AWAY)
+    faults = Faults(apis, database, disk, rng, longest=LONGEST_AWAY, books=books)
     try:
         await until(lambda: idle(apis[0]), "the first API is ready")
         await until(lambda: idle(apis[1]), "the second API is ready")
@@ -126,8 +127,8 @@ async def test_what_was_acknowledged_is_there_once_and_nothing_else_is(plain_ser
         "acknowledged": len(books.acknowledged),
         "answers": dict(books.answers),
     }
-    print(counts)
     record_property("ledger", counts)
+    sys.stderr.write(f"{counts}\n")
     assert sum(faults.done.values()) >= FAULTS
     assert books.answers["spooled"] > 0
     assert books.answers["committed"] > 0
