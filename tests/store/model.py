@@ -30,9 +30,7 @@ def rank(status, origin):
 
 
 def bucket_of(ts, width):
-    return datetime.fromtimestamp(
-        int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo
-    )
+    return datetime.fromtimestamp(int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo)
 
 
 def add(*columns):
@@ -194,7 +192,7 @@ class Model:
             key = (row.agent_id, row.request_id)
             head = self.queue.setdefault(key, {"latest": None, "queued": None})
             if row.state == "queued":
-                head["queued"] = min(one for one in (head["queued"], row.ts) if one is not None)
+                head["queued"] = min((one for one in (head["queued"], row.ts) if one is not None))
             now = (row.ts, row.state != "queued", row.state)
             head["latest"] = now if head["latest"] is None else max(head["latest"], now)
         return len(rows)
@@ -234,9 +232,7 @@ class Model:
 
     def prune(self, payments_before, queue_before):
         """Forget the heads of what was final, and last told of, before these instants."""
-        gone = [
-            key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before
-        ]
+        gone = [key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before]
         for key in gone:
             del self.payments[key]
         self.settlements = {s: payment for s, payment in self.settlements.items() if payment in self.payments}
