@@ -199,9 +199,9 @@ async def _rebuild(engine: AsyncEngine, edition: Edition, settings: Settings, re
     oldest = floor(datetime.now(UTC) - retention_of(relation, settings), DAY) + 2 * DAY
     if edition.has_own_rollups:
         async with writing(engine) as connection:
-            logged = await connection.execute(
-                text(query("log_every_hour")), {"relation": relation.name, "from_ts": oldest}
-            )
+            buckets = " UNION ".join(rendered("held_buckets", {"rollup": rollup.name}) for rollup in of(relation.name))
+            statement = rendered("log_hours_again", {"relation": relation.name, "buckets": buckets})
+            logged = await connection.execute(text(statement), {"relation": relation.name, "from_ts": oldest})
             hours = int(logged.scalar_one())
         await refresh_relation(engine, edition, settings, relation)
         return hours

@@ -105,16 +105,25 @@ LIMIT :most
 -- Take those entries out: what they say is refreshed. Others that came meanwhile stay.
 DELETE FROM tollwatch_internal.rollup_dirty WHERE id = ANY(CAST(:entries AS bigint[]))
 
--- name: log_every_hour
--- Log every hour from an instant to the watermark, so that a refresh makes them all again. Returns how many.
+-- name: log_hours_again
+-- Log every hour below the watermark that has facts or rollup rows, so that a refresh makes it again. Returns how many.
 WITH logged AS (
   INSERT INTO tollwatch_internal.rollup_dirty (relation, bucket)
-  SELECT s.relation, hour
-  FROM tollwatch_internal.rollup_state s, generate_series(CAST(:from_ts AS timestamptz), s.watermark - INTERVAL '1 hour', '1 hour') hour
+  SELECT s.relation, held.bucket
+  FROM tollwatch_internal.rollup_state s
+  JOIN (
+    SELECT date_bin('1 hour', ts, '2000-01-03 00:00+00'::timestamptz) AS bucket FROM tollwatch.{relation} WHERE ts >= :from_ts
+    UNION
+    {buckets}
+  ) held ON held.bucket < s.watermark
   WHERE s.relation = :relation
   RETURNING 1
 )
 SELECT count(*) FROM logged
+
+-- name: held_buckets
+-- Buckets that one own rollup has rows of.
+SELECT bucket FROM tollwatch_internal.{rollup} WHERE bucket >= :from_ts
 
 -- name: refresh_continuous
 -- Refresh one continuous aggregate now (backfill, rebuild; its policy does so otherwise). Runs outside transactions.

@@ -19,6 +19,7 @@ def test_what_is_due_when(deadlines):
         "partitions": timedelta(hours=1),
         "retention": timedelta(hours=1),
         "totals": timedelta(minutes=5),
+        "heads": timedelta(hours=1),
     }
     assert all(job.at_start and job.deadline >= deadlines.job_statement for job in jobs.values())
 

@@ -6,6 +6,8 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 
+from sqlalchemy import event
+
 from store import heads, retention, rollups, startup, totals
 from store.deadlines import Deadlines
 from store.edition import Edition
@@ -17,6 +19,8 @@ from store.settings import Settings
 async def work(url: str) -> None:
     settings = Settings(database_url=url)
     engine = create_engine(url, Deadlines(), pool_size=2, statement=60)
+    # So that whoever kills this process can end its server processes too.
+    event.listen(engine.sync_engine, "connect", lambda raw, _: raw.cursor().execute("SET application_name = 'worker'"))
     edition = await startup.check(engine, settings)
     print("ready", flush=True)
     while True:

@@ -284,3 +284,25 @@ async def test_partitions_are_made_ahead_once(engine, kind, settings):
     made = await partitions.ensure_ahead(engine, kind, replace(settings, partitions_ahead=timedelta(days=30)))
     assert (made > 0) is (kind is Edition.PLAIN)
     assert await partitions.ensure_ahead(engine, kind, replace(settings, partitions_ahead=timedelta(days=30))) == 0
+
+
+async def test_a_days_latency_quantiles_are_within_two_percent(engine, world, writer, refresh):
+    rng = random.Random(11)
+    latencies = [max(1, round(rng.lognormvariate(5, 1.2))) for _ in range(6000)]
+    yesterday = rollups.floor(moment(86400), timedelta(days=1))
+    made = [
+        request(world, at=yesterday + timedelta(seconds=rng.randrange(86400)), latency_ms=ms, service=rng.choice("ab"))
+        for ms in latencies
+    ]
+    await writer.write(Facts(api_requests=made))
+    await refresh()
+    exact = sorted(latencies)
+    for quantile in (0.5, 0.9, 0.95, 0.99):
+        for rollup in ("request_latency_hourly", "request_latency_daily"):
+            [(found,)] = await rows(
+                engine,
+                "SELECT tollwatch_read.latency_quantile(:quantile, array_agg(latency_bucket), array_agg(requests)) "
+                f"FROM tollwatch.{rollup}",
+                quantile=quantile,
+            )
+            assert found == pytest.approx(exact[int(quantile * len(exact))], rel=0.02)
