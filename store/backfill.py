@@ -1,7 +1,7 @@
 """Backfill: facts older than ingest accepts, exactly once, with rollups and totals made right.
 
-One batch is one transaction: what is stored already is left out; the rest goes the writer's way; what belongs to buckets
-that are folded is added to the totals there and then; the hours are logged. `refresh` then makes those hours and their
+One batch is one transaction: what is stored already is left out; the rest goes the writer's way; what belongs to
+buckets that are folded is added to the totals there and then; the hours are logged. `refresh` then makes those hours and their
 days again, and no others. Killed in between, the log is still there: the next run, or the collector, refreshes.
 """
 
@@ -16,11 +16,11 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from store import rollups
+from store import rollups, totals
 from store.deadlines import Deadlines
 from store.edition import Edition
 from store.errors import DatabaseConflict, DatabaseTimeout
-from store.facts import Facts
+from store.facts import Facts, Stored
 from store.horizons import DAY, RELATIONS, retention_of
 from store.named_sql import query, rendered
 from store.settings import Settings
@@ -53,6 +53,15 @@ class BackfillWriter(FactWriter):
         super().__init__(engine, deadlines)
         self._edition = edition
         self._settings = settings
+        self._folded = False
+
+    async def write(self, facts: Facts) -> Stored:
+        """Store a batch. Returns what was new. Raises DatabaseError: nothing was stored."""
+        if not self._folded:
+            # What is older than any refresh policy looks goes to the base, and no total waits for a refresh by hand.
+            await totals.fold(self._engine, self._edition, self._settings)
+            self._folded = True
+        return await super().write(facts)
 
     async def refresh(self) -> int:
         """Bring the rollups up to date with what was written. Returns the number of hours that were made again.
@@ -90,9 +99,9 @@ class BackfillWriter(FactWriter):
         if await move(connection, relation, left) != left:
             raise DatabaseConflict("ingest stored an event of the backfill at the same moment; trying again helps")
         if relation in _LATE:
-            totals, statements = _LATE[relation]
+            whose, statements = _LATE[relation]
             for name in statements:
-                await connection.execute(text(query(name)), {"folded_until": folded[totals]})
+                await connection.execute(text(query(name)), {"folded_until": folded[whose]})
         if not self._edition.has_own_rollups:
             await _log(connection, relation, rendered("staged_hours", relation=relation))
             if relation == "balance_samples":

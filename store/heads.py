@@ -132,8 +132,8 @@ def _kept_from(relation: str, now: datetime, settings: Settings) -> datetime:
 async def prune(engine: AsyncEngine, _edition: Edition, settings: Settings) -> int:
     """Prune the next blocks of every table of heads that grows with the facts. Returns how many heads went.
 
-    A head stays until its facts have expired with certainty: until then a resend, which ingest and backfill refuse later,
-    must find it. An open one stays until nobody has spoken of it for as long as rollups are kept.
+    A head stays until its facts have expired with certainty: until then a resend, which ingest and backfill refuse
+    later, must find it. An open one stays until nobody has spoken of it for as long as rollups are kept.
     """
     return sum([await _prune(engine, head, settings) for head in _PRUNED])
 

@@ -1,8 +1,8 @@
 """Rollups: hourly and daily aggregates with a live tail, and how far they are exact.
 
-On community TimescaleDB refreshes continuous aggregates by policy, and `refresh` only what a backfill touched behind the
-policy's window. Elsewhere `refresh` does it all: inserts log the hours that they touch; a run takes the logged hours below
-the watermark, aggregates each again, and moves the watermark, in one transaction. Hours from the watermark on are
+On community TimescaleDB refreshes continuous aggregates by policy, and `refresh` only what a backfill touched behind
+the policy's window. Elsewhere `refresh` does it all: inserts log the hours that they touch; a run takes the logged
+hours below the watermark, aggregates each again, and moves the watermark, in one transaction. Hours from the watermark on are
 aggregated when they are read.
 """
 
@@ -129,7 +129,7 @@ async def _due(
         watermark = floor(found.scalar_one(), rollup.bucket)
     touched = {floor(hour, rollup.bucket) for hour in hours}
     spans = list(_spans((one for one in touched if oldest <= one < watermark), rollup.bucket))
-    # A whole day for hours too: a day that is made of live hours would have to be made again, behind its policy's window.
+    # A whole day for hours too: a day made of live hours would have to be made again, behind its policy's window.
     window = floor(now - settings.rollup_window, DAY) + 2 * DAY
     return [*spans, (watermark, window)] if watermark < window else spans
 
@@ -163,7 +163,7 @@ async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str
 
 
 async def expire(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
-    """Drop own rollup rows older than `retain_rollups`, by whole days. Returns how many; 0 on community: a policy does."""
+    """Drop own rollup rows older than `retain_rollups`, by whole days. Returns how many; on community a policy does."""
     if not edition.has_own_rollups:
         return 0
     dropped = 0
@@ -190,7 +190,7 @@ async def refresh_range(
 
 
 async def rebuild(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:
-    """Make every bucket again whose facts are all kept. Returns how many hours. Raises DatabaseError; may be run again."""
+    """Make every bucket again whose facts are all kept; may be run again. Returns how many hours. DatabaseError."""
     return sum([await _rebuild(engine, edition, settings, relation) for relation in RELATIONS if of(relation.name)])
 
 
@@ -199,8 +199,8 @@ async def _rebuild(engine: AsyncEngine, edition: Edition, settings: Settings, re
     oldest = floor(datetime.now(UTC) - retention_of(relation, settings), DAY) + 2 * DAY
     if edition.has_own_rollups:
         async with writing(engine) as connection:
-            buckets = " UNION ".join(rendered("held_buckets", {"rollup": rollup.name}) for rollup in of(relation.name))
-            statement = rendered("log_hours_again", {"relation": relation.name, "buckets": buckets})
+            buckets = " UNION ".join(rendered("held_buckets", rollup=rollup.name) for rollup in of(relation.name))
+            statement = rendered("log_hours_again", relation=relation.name, buckets=buckets)
             logged = await connection.execute(text(statement), {"relation": relation.name, "from_ts": oldest})
             hours = int(logged.scalar_one())
         await refresh_relation(engine, edition, settings, relation)

@@ -30,7 +30,9 @@ def rank(status, origin):
 
 
 def bucket_of(ts, width):
-    return datetime.fromtimestamp(int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo)
+    return datetime.fromtimestamp(
+        int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo
+    )
 
 
 def add(*columns):
@@ -169,8 +171,10 @@ class Model:
                 "requests",
                 row.ts,
                 (row.agent_id, row.service, row.outcome),
-                [1, int(retry), int(retry and ok), int(row.paid), latency or 0, latency, latency]
-                + [row.backoff_ms, row.response_bytes or 0],
+                [
+                    *(1, int(retry), int(retry and ok), int(row.paid), latency or 0, latency, latency),
+                    *(row.backoff_ms, row.response_bytes or 0),
+                ],
             )
             if latency is not None:
                 cell = -1 if latency < 1 else math.floor(20 * math.log10(latency))
@@ -192,7 +196,7 @@ class Model:
             key = (row.agent_id, row.request_id)
             head = self.queue.setdefault(key, {"latest": None, "queued": None})
             if row.state == "queued":
-                head["queued"] = min((one for one in (head["queued"], row.ts) if one is not None))
+                head["queued"] = min(one for one in (head["queued"], row.ts) if one is not None)
             now = (row.ts, row.state != "queued", row.state)
             head["latest"] = now if head["latest"] is None else max(head["latest"], now)
         return len(rows)
@@ -216,8 +220,10 @@ class Model:
                 "balances",
                 row.ts,
                 (row.agent_id, row.wallet_id, row.asset_id),
-                [1, int(self._status(row) != "sufficient"), row.amount, row.amount]
-                + [[row.slot, row.amount], [row.slot, row.amount], max(change, 0), max(-change, 0), row.ts, row.ts],
+                [
+                    *(1, int(self._status(row) != "sufficient"), row.amount, row.amount),
+                    *([row.slot, row.amount], [row.slot, row.amount], max(change, 0), max(-change, 0), row.ts, row.ts),
+                ],
             )
         return len(rows)
 
@@ -232,7 +238,9 @@ class Model:
 
     def prune(self, payments_before, queue_before):
         """Forget the heads of what was final, and last told of, before these instants."""
-        gone = [key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before]
+        gone = [
+            key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before
+        ]
         for key in gone:
             del self.payments[key]
         self.settlements = {s: payment for s, payment in self.settlements.items() if payment in self.payments}
@@ -246,8 +254,10 @@ class Model:
         """Rows of every table of heads, as HEADS in test_interleavings selects them."""
         return {
             "payment_heads": sorted(
-                (str(key), head["told"], *head["best"][5:], *head["best"][1:5], head["opened"], head["last"])
-                + (head["request"] and str(head["request"]), head["signature"])
+                (
+                    *(str(key), head["told"], *head["best"][5:], *head["best"][1:5], head["opened"], head["last"]),
+                    *(head["request"] and str(head["request"]), head["signature"]),
+                )
                 for key, head in self.payments.items()
             ),
             "payment_settlements": sorted((signature, str(payment)) for signature, payment in self.settlements.items()),

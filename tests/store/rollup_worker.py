@@ -22,7 +22,7 @@ async def work(url: str) -> None:
     # So that whoever kills this process can end its server processes too.
     event.listen(engine.sync_engine, "connect", lambda raw, _: raw.cursor().execute("SET application_name = 'worker'"))
     edition = await startup.check(engine, settings)
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201 (to whoever kills it)
     while True:
         try:
             if edition is Edition.COMMUNITY:  # what its policies do: the suite's servers run no jobs
@@ -31,7 +31,7 @@ async def work(url: str) -> None:
             for job in (rollups.refresh, totals.fold, heads.prune, retention.expire):
                 await job(engine, edition, settings)
         except DatabaseError as exc:
-            print(exc, flush=True)
+            print(exc, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

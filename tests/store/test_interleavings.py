@@ -282,7 +282,9 @@ class History:
         for _ in range(rng.randrange(4)):
             ts, amount = at(), rng.choice([5000, 9999, 10_000, 20_000])
             agent = 0  # a crossing is told of as agent 0's: see Model._cross
-            facts.balance_samples.append(sample(world, amount, int(ts.timestamp()) + rng.randrange(9), at=ts, agent=agent))
+            facts.balance_samples.append(
+                sample(world, amount, int(ts.timestamp()) + rng.randrange(9), at=ts, agent=agent)
+            )
         return facts
 
     # What must hold.

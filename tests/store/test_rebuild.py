@@ -57,7 +57,10 @@ def writer(engine, deadlines):
 
 def some(world, number=8):
     return Facts(
-        payments=[payment(world, at=moment(i * 4000 + 60), signature=bytes([i]) * 64, retry_count=i % 2) for i in range(number)],
+        payments=[
+            payment(world, at=moment(i * 4000 + 60), signature=bytes([i]) * 64, retry_count=i % 2)
+            for i in range(number)
+        ],
         api_requests=[request(world, at=moment(i * 4000 + 60), latency_ms=i) for i in range(number)],
         audit_events=[audit(world, "breaker_opened", component=f"c{i}") for i in range(number)],
         queue_events=[queued(world) for _ in range(number)],
@@ -100,7 +103,10 @@ async def test_heads_are_rebuilt_beside_live_writers(engine, settings, world, wr
     async def write(seed):
         rng = random.Random(seed)
         while not stop.is_set():
-            batch = [payment(world, payment_id=rng.choice(known), status=rng.choice(["pending", "settled"])) for _ in range(9)]
+            batch = [
+                payment(world, payment_id=rng.choice(known), status=rng.choice(["pending", "settled"]))
+                for _ in range(9)
+            ]
             await writer.write(Facts(payments=batch))
 
     async def disturb():
@@ -117,8 +123,9 @@ async def test_heads_are_rebuilt_beside_live_writers(engine, settings, world, wr
     await heads.rebuild(engine, settings)
     assert [one.mended for one in await heads.rebuild(engine, settings)] == [0] * 5
     assert await rows(
-        engine, "SELECT count(*) FROM tollwatch.payment_heads h WHERE told <> (SELECT bit_or(tollwatch.payment_bit(status)) "
-        "FROM tollwatch.payments p WHERE p.payment_id = h.payment_id)"
+        engine,
+        "SELECT count(*) FROM tollwatch.payment_heads h WHERE told <> (SELECT bit_or(tollwatch.payment_bit(status)) "
+        "FROM tollwatch.payments p WHERE p.payment_id = h.payment_id)",
     ) == [(0,)]
 
 
@@ -162,7 +169,9 @@ async def test_final_heads_go_with_their_facts_and_open_ones_stay(engine, kind, 
     facts = Facts(
         payments=[payment(world, at=moment(age * DAY_S), signature=bytes([age % 251]) * 64) for age in ages]
         + [payment(world, at=moment(300 * DAY_S), status="unknown")],
-        queue_events=[queued(world, at=moment(age * DAY_S), state=state) for age in (80, 1) for state in ("queued", "dropped")],
+        queue_events=[
+            queued(world, at=moment(age * DAY_S), state=state) for age in (80, 1) for state in ("queued", "dropped")
+        ],
     )
     await importer.write(facts)
     short = replace(settings, retain_payments=200 * DAY, retain_queue=50 * DAY)

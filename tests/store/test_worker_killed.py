@@ -129,10 +129,16 @@ async def test_nothing_is_lost_or_doubled_when_the_worker_dies(database_url, eng
     counted = [row for row in seen if row[0] is not None]
     assert counted == sorted(counted), "a total fell"
 
+    await everything_adds_up(engine, kind, settings)
+
+
+async def everything_adds_up(engine, kind, settings):
     await settle(engine, kind, settings)
     await rollups.refresh(engine, kind, settings)
     for width, rollup in (("1 hour", "payments_hourly"), ("1 day", "payments_daily")):
-        found = await rows(engine, f"SELECT bucket, {GROUPS}, {FIGURES} FROM tollwatch.{rollup} ORDER BY 1, 2, 3, 4, 5, 6")
+        found = await rows(
+            engine, f"SELECT bucket, {GROUPS}, {FIGURES} FROM tollwatch.{rollup} ORDER BY 1, 2, 3, 4, 5, 6"
+        )
         assert found == await rows(engine, RAW.format(width=width))
         async with reading(engine) as connection:
             assert await rollups.exact_until(connection, kind, rollup) > moment(300)
