@@ -1,8 +1,8 @@
 """Backfill: facts older than ingest accepts, exactly once, with rollups and totals made right.
 
 One batch is one transaction: what is stored already is left out; the rest goes the writer's way; what belongs to
-buckets that are folded is added to the totals there and then; the hours are logged. `refresh` then makes those hours and their
-days again, and no others. Killed in between, the log is still there: the next run, or the collector, refreshes.
+buckets that are folded is added to the totals there and then; the hours are logged. `refresh` then makes those hours
+and their days again, and no others. Killed in between, the log is still there: the next run or the collector refreshes.
 """
 
 from __future__ import annotations

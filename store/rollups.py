@@ -2,8 +2,8 @@
 
 On community TimescaleDB refreshes continuous aggregates by policy, and `refresh` only what a backfill touched behind
 the policy's window. Elsewhere `refresh` does it all: inserts log the hours that they touch; a run takes the logged
-hours below the watermark, aggregates each again, and moves the watermark, in one transaction. Hours from the watermark on are
-aggregated when they are read.
+hours below the watermark, aggregates each again, and moves the watermark, in one transaction. Hours from the watermark
+on are aggregated when they are read.
 """
 
 from __future__ import annotations
