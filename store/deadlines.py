@@ -34,6 +34,8 @@ class Deadlines:
     """One run of a maintenance job, all its statements."""
     lock: float = 4.0
     """Any lock wait (`lock_timeout`)."""
+    crossing_lock: float = 0.5
+    """A step of a rollup's watermark waiting for writers: others queue behind it."""
     migration_statement: float = 5.0
     """One statement of a migration, unless the revision says otherwise."""
     migration_lock: float = 1.5

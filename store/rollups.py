@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from store.deadlines import Deadlines
 from store.edition import Edition
 from store.engine import autocommitting, reading, writing
+from store.errors import DatabaseTimeout
 from store.horizons import DAY, HOUR, RELATIONS, ROLLUPS, Relation, Rollup, retention_of
 from store.identity import EPOCH
 from store.named_sql import query, rendered, rollup_select
@@ -25,6 +27,9 @@ BUCKETS_PER_RUN = 48
 """Hours that one transaction aggregates again; what is left stays logged for the next run."""
 FORCED_BUCKETS = 168
 """Buckets of a continuous aggregate that one forced refresh makes again."""
+
+PATIENT_AFTER = timedelta(hours=3)
+"""How far the watermark may lag before its step waits for writers as long as any job does, and fails aloud."""
 
 Span = tuple[datetime, datetime]
 """From, inclusive, and to, exclusive."""
@@ -64,28 +69,66 @@ async def refresh_relation(engine: AsyncEngine, edition: Edition, settings: Sett
 
 
 async def _refresh_own(engine: AsyncEngine, edition: Edition, settings: Settings, relation: Relation) -> int:
-    """One transaction's worth. Hours whose facts have expired are left as they are."""
-    oldest = datetime.now(UTC) - retention_of(relation, settings)
+    """One transaction's worth, and the step of the watermark when nothing is left below it."""
     name = relation.name
+    oldest = datetime.now(UTC) - retention_of(relation, settings)
     async with writing(engine) as connection:
         watermark = (await connection.execute(text(query("lock_rollup")), {"relation": name})).scalar_one()
         target = max(watermark, floor_hour(datetime.now(UTC) - HOUR))
-        taken = await connection.execute(
-            text(query("take_dirty")), {"relation": name, "watermark": target, "most": BUCKETS_PER_RUN}
-        )
-        taken_hours = list(taken.scalars())
-        hours = [hour for hour in taken_hours if hour >= oldest]
-        days = {floor(hour, DAY) for hour in hours}
-        if len(taken_hours) < BUCKETS_PER_RUN:
+        hours = await _take_dirty(connection, name, target)
+        kept = [hour for hour in hours if hour >= oldest]
+        days = {floor(hour, DAY) for hour in kept}
+        if len(hours) < BUCKETS_PER_RUN:
             # Days that end now become rows even if none of their hours changed since.
             days |= set(_starts(floor(watermark, DAY), target, DAY))
             await connection.execute(text(query("compact_dirty")), {"relation": name, "watermark": target})
-            await connection.execute(text(query("move_watermark")), {"relation": name, "watermark": target})
-        for rollup in of(name):
-            buckets = [day for day in days if day < floor(target, DAY)] if rollup.hourly else hours
-            for span in _spans(buckets, rollup.bucket):
-                await _aggregate_again(connection, edition, rollup, span)
-    return len(taken_hours)
+        await _make_again(connection, edition, name, kept, days, target)
+    if len(hours) < BUCKETS_PER_RUN and target > watermark:
+        await _cross(engine, edition, name, oldest, (watermark, target))
+    return len(hours)
+
+
+async def _cross(engine: AsyncEngine, edition: Edition, relation: str, oldest: datetime, step: Span) -> None:
+    """Move the watermark. Rows of the hours that it crosses are live until then, and must not be hidden by it: writers
+    wait while what they added since is made again. When one of them does not end, the next run tries again.
+    """
+    watermark, target = step
+    patient = target - watermark > PATIENT_AFTER
+    try:
+        async with writing(engine) as connection:
+            if not patient:
+                values = {"name": "lock_timeout", "value": str(int(Deadlines.crossing_lock * 1000))}
+                await connection.execute(text(query("set_local")), values)
+            await connection.execute(text(query("lock_rollup")), {"relation": relation})
+            await connection.execute(text(query("hold_writers")))
+            hours = await _take_dirty(connection, relation, target)
+            kept = [hour for hour in hours if hour >= oldest]
+            await _make_again(connection, edition, relation, kept, {floor(hour, DAY) for hour in kept}, target)
+            if len(hours) < BUCKETS_PER_RUN:
+                await connection.execute(text(query("move_watermark")), {"relation": relation, "watermark": target})
+    except DatabaseTimeout:
+        if patient:
+            raise
+
+
+async def _take_dirty(connection: AsyncConnection, relation: str, before: datetime) -> list[datetime]:
+    values = {"relation": relation, "watermark": before, "most": BUCKETS_PER_RUN}
+    return list((await connection.execute(text(query("take_dirty")), values)).scalars())
+
+
+async def _make_again(
+    connection: AsyncConnection,
+    edition: Edition,
+    relation: str,
+    hours: Iterable[datetime],
+    days: Iterable[datetime],
+    target: datetime,
+) -> None:
+    """Aggregate hours and ended days. Hours whose facts have expired must not be among them: they stay as they are."""
+    ended = [day for day in days if day < floor(target, DAY)]
+    for rollup in of(relation):
+        for span in _spans(ended if rollup.hourly else hours, rollup.bucket):
+            await _aggregate_again(connection, edition, rollup, span)
 
 
 async def _aggregate_again(connection: AsyncConnection, edition: Edition, rollup: Rollup, span: Span) -> None:

@@ -19,6 +19,10 @@ WITH due AS (
 )
 SELECT DISTINCT bucket FROM taken ORDER BY bucket
 
+-- name: hold_writers
+-- Wait for writers of facts that have a rollup, and hold new ones until the end of the transaction, which must be soon.
+LOCK TABLE tollwatch_internal.rollup_dirty IN SHARE ROW EXCLUSIVE MODE
+
 -- name: compact_dirty
 -- Many entries of one hour become one: the hours that are still live get an entry per writing statement.
 WITH taken AS (

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import msgspec
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
@@ -140,6 +141,38 @@ async def test_an_insert_in_flight_during_a_refresh_is_not_lost(engine, world, w
         await connection.commit()
     await refresh()
     assert await rows(engine, PAYMENTS) == await rows(engine, PAYMENTS_RAW)
+
+
+async def test_a_row_of_the_hour_that_the_watermark_crosses_is_never_hidden(
+    engine, kind, world, writer, settings, refresh
+):
+    """Where rollups are ours. TimescaleDB materialises an hour and moves its watermark without holding writers off."""
+    if not kind.has_own_rollups:
+        return
+    async with engine.begin() as connection:
+        back = (
+            "UPDATE tollwatch_internal.rollup_state SET watermark = watermark - INTERVAL '2 hours' RETURNING watermark"
+        )
+        watermark = (await connection.execute(text(back))).first().watermark
+    await writer.write(Facts(payments=[payment(world, amount=1, at=watermark + timedelta(minutes=5))]))
+    amount = "SELECT sum(amount) FROM tollwatch.payments_hourly"
+    reached = "SELECT watermark FROM tollwatch_internal.rollup_state WHERE relation = 'payments'"
+    late = payment(world, amount=10, at=watermark + timedelta(minutes=10))
+    held = (
+        "INSERT INTO tollwatch.payments (project_id, ts, id, payment_id, agent_id, status, amount, asset_id, service, "
+        "retry_count, backoff_ms, is_duplicate, origin) VALUES "
+        "(:project_id, :ts, :id, :payment_id, :agent_id, 'settled', 10, :asset_id, 'a', 0, 0, false, 'agent')"
+    )
+    async with engine.connect() as connection:
+        await connection.execute(text(held), msgspec.structs.asdict(late))
+        await rollups.refresh(engine, kind, settings)
+        assert await rows(engine, reached) == [(watermark,)]  # a writer is in that hour
+        assert await rows(engine, amount) == [(1,)]
+        await connection.commit()
+    assert await rows(engine, amount) == [(11,)]
+    await rollups.refresh(engine, kind, settings)
+    assert (await rows(engine, reached))[0][0] > watermark
+    assert await rows(engine, amount) == [(11,)]
 
 
 async def test_writers_and_refreshes_at_once_end_exact(engine, world, writer, refresh):
