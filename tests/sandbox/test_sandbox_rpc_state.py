@@ -84,8 +84,8 @@ async def test_mints_belong_to_their_programs(rpc):
 
 
 def supply_of(asset):
-    """The treasury's 10^15, and 50 tokens of each agent, but for the poor one's own asset."""
-    return str(10**15 + 6 * 50_000_000 - (50_000_000 - 45_000) * (asset is USDC))
+    """The treasury's 10^15, and 50 tokens of each agent and the visitor, but for the poor one's own asset."""
+    return str(10**15 + 7 * 50_000_000 - (50_000_000 - 45_000) * (asset is USDC))
 
 
 async def test_agents_start_with_50_of_each_token_and_one_sol_but_the_poor_one(rpc, world):
