@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import socket
 import threading
 
@@ -162,12 +163,14 @@ def test_every_event_arrives_once_or_is_counted(plain_server, tmp_path):
         with api_on(url, port, tmp_path):
             progress(recorders)
             with database_away(plain_server, name):
-                trouble(recorders)
+                for recorder in recorders:
+                    until(lambda: recorder.stats().spooled, 60, "events are kept while the database is away")  # noqa: B023
             progress(recorders)
             for agent in agents:
                 agent.stopping.set()
                 agent.join()
                 assert agent.recorder.flush(60), agent.recorder.stats()
+            until(lambda: waiting(f"http://127.0.0.1:{port}") == 0, 60, "the server's spool is empty")
             check(agents, url, f"http://127.0.0.1:{port}")
     finally:
         for agent in agents:
@@ -177,6 +180,13 @@ def test_every_event_arrives_once_or_is_counted(plain_server, tmp_path):
         cutter.close()
     assert not list((tmp_path / "disk").iterdir())
     plain_server.drop(name)
+
+
+def waiting(api):
+    """Events on the server's spool; None while it cannot say."""
+    answer = httpx.get(f"{api}/metrics", timeout=20, trust_env=False)
+    found = re.search(r"^tollwatch_spool_events\S* (\S+)$", answer.text, re.MULTILINE)
+    return float(found[1]) if found else None
 
 
 def check(agents, url, api):

@@ -79,7 +79,8 @@ def test_what_is_spooled_is_delivered():
     with recorder_for(tollwatch) as recorder:
         recorder.record(note(1))
         assert recorder.flush(20)
-        assert (recorder.stats().accepted, recorder.stats().duplicates) == (1, 0)
+        stats = recorder.stats()
+        assert (stats.accepted, stats.spooled, stats.duplicates) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])

@@ -340,6 +340,8 @@ class Delivery:
             if not (isinstance(index, int) and 0 <= index < len(items) and items[index].id in resent):
                 self._reject(str(one.get("code")), str(one.get("message")))
         self._figures.add("accepted", _count(answer.get("accepted")))
+        if answer.get("spooled"):
+            self._figures.add("spooled", _count(answer.get("accepted")))
         self._figures.add("duplicates", _count(answer.get("duplicates")))
         self._figures.add("batches")
         self._figures.trouble = ""

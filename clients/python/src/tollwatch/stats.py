@@ -14,7 +14,8 @@ log = logging.getLogger("tollwatch")
 class Stats:
     """While nothing is in motion: `recorded + recovered == accepted + duplicates + sum(rejected) + dropped + waiting`.
 
-    `recovered` are events of earlier processes, found in the disk buffer. `rejected` counts by Tollwatch's code, or
+    `recovered` are events of earlier processes, found in the disk buffer. `spooled` are those accepted while the
+    server's database was away: kept, and shown later. `rejected` counts by Tollwatch's code, or
     `http_<status>` of a body that was refused. `dropped` is the sum of `dropped_by`: `buffer_full`, `disk_full`,
     `corrupt` (unreadable on disk), `too_old`, `closed` (left when the recorder closed). `waiting` are in memory, on
     disk or on their way. `invalid` were never recorded, by the member at fault; `skipped` is x402 traffic that no event
@@ -25,6 +26,7 @@ class Stats:
     recorded: int
     recovered: int
     accepted: int
+    spooled: int
     duplicates: int
     rejected: dict[str, int]
     dropped: int
@@ -88,6 +90,7 @@ class Figures:
             recorded=numbers["recorded"],
             recovered=numbers["recovered"],
             accepted=numbers["accepted"],
+            spooled=numbers["spooled"],
             duplicates=numbers["duplicates"],
             rejected=tables["rejected"],
             dropped=sum(tables["dropped"].values()),
