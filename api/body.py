@@ -1,4 +1,4 @@
-"""The body of an ingest request: read within bounds, decompressed within bounds, split into events.
+"""The body of an ingest request: read and decompressed within bounds, split into events where that is needed.
 
 Whatever is wrong with the body as a whole is a Problem (400, 408, 413, 415 or 422) and nothing was stored.
 """
@@ -9,6 +9,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -44,8 +45,25 @@ _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..
 RawEvent = msgspec.Raw | bytes
 
 
-async def read_events(request: Request, held: AppState, caller: Caller) -> list[RawEvent]:
-    """The events of the body, each still encoded, in order. Empty lines of NDJSON count for nothing.
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What a client sent, decompressed. `lines`: NDJSON, else one JSON array."""
+
+    octets: bytes
+    lines: bool
+    max_batch: int
+
+    def split(self) -> list[RawEvent]:
+        """The events, each still encoded, in order; empty lines count for nothing. Problems: 400, 413, 422."""
+        if self.lines:
+            return _bounded_list(_lines(self.octets), self.max_batch)
+        if self.octets.count(b",") > MAX_COMMAS:
+            raise Problem(413, "too_many_events", f"the body has more than {MAX_COMMAS} values; send fewer at a time")
+        return _bounded_list(_elements(self.octets), self.max_batch)
+
+
+async def read_body(request: Request, held: AppState, caller: Caller) -> Body:
+    """The body, within its bounds. Problems: 400, 408, 413, 415, and those of api.limits.
 
     The body has room in memory until the request ends; bytes that were not announced are charged to the key's rate.
     """
@@ -57,14 +75,14 @@ async def read_events(request: Request, held: AppState, caller: Caller) -> list[
     seconds = settings.client_body.total_seconds()
     try:
         async with asyncio.timeout(seconds):
-            body, received = await _collect(request, coding, settings.max_body, held.limits)
+            octets, received = await _collect(request, coding, settings.max_body, held.limits)
     except TimeoutError as exc:
         raise Problem(408, "slow_body", f"the body took more than {seconds:g} s", {"Connection": "close"}) from exc
     if not announced:
         held.limits.admit(caller, octets=received)
-    if not body:
+    if not octets:
         raise Problem(400, "empty_body", "the body is empty; an empty array is []")
-    return _split(body, media_type, settings.max_batch)
+    return Body(octets=octets, lines=media_type in NDJSON, max_batch=settings.max_batch)
 
 
 def _first_room(announced: int, coding: str | None, limit: int) -> int:
@@ -204,14 +222,6 @@ class Decompressor:
         if self._members > MAX_MEMBERS:
             raise _not_valid(self._coding)
         return _CODINGS[self._coding]()
-
-
-def _split(body: bytes, media_type: str, max_batch: int) -> list[RawEvent]:
-    if media_type in NDJSON:
-        return _bounded_list(_lines(body), max_batch)
-    if body.count(b",") > MAX_COMMAS:
-        raise Problem(413, "too_many_events", f"the body has more than {MAX_COMMAS} values; send fewer at a time")
-    return _bounded_list(_elements(body), max_batch)
 
 
 def _lines(body: bytes) -> Iterator[bytes]:

@@ -1,28 +1,35 @@
-"""One encoded event → one event, checked as far as that needs nothing but the event itself.
+"""A body → its events, checked as far as that needs nothing but the event itself.
 
-`read_event` raises Rejected; what events name is looked up later, for the whole batch (api.resolve).
+A body is decoded in one call where nothing in it is suspicious, else event by event (`read_event`), with the same
+outcome. What events name is looked up later, for the whole batch (api.resolve).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from api.body import RawEvent
+from api.body import Body, RawEvent
 from api.events import AMOUNTS, EVENT_TYPES, MAX_JSON_BYTES, MAX_JSON_DEPTH, AnyEvent
-from api.rejections import MAX_ECHO, Code, Rejected, shown
+from api.rejections import MAX_ECHO, Code, Rejected, Rejection, shown
 from api.times import parse_time, time_text
 from store.errors import InvalidValue
 from store.facts import MAX_AMOUNT
 from store.identity import time_of
 from store.redact import redact_json
 from store.settings import Settings
+
+BREATH = 500
+"""Events handled between two looks at the event loop, so that a large batch does not hold up everyone else."""
 
 _MAX_DIGITS = 400
 """Digits of a number in a JSON object; jsonb would take 131,072."""
@@ -36,9 +43,12 @@ _MISSING_FIELD = re.compile(r"Object missing required field `(\w+)`")
 _BEFORE_COLON = (b" :", b"\t:", b"\n:", b"\r:")
 
 _events = msgspec.json.Decoder(AnyEvent)
+_lists = msgspec.json.Decoder(list[AnyEvent])
+_encoder = msgspec.json.Encoder()
 _untyped = msgspec.json.Decoder(float_hook=str)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CODES = {"type": Code.UNKNOWN_TYPE, "id": Code.INVALID_ID, "ts": Code.INVALID_TIME, "data_as_of": Code.INVALID_TIME}
+_TWICE = "the event has a member twice; send each once"
 _AMOUNT_FORM = f"must be an integer of atomic units, 0 to {MAX_AMOUNT}, or a string of its digits"
 
 
@@ -58,6 +68,62 @@ class Window:
         return cls(oldest=now - late, newest=now + skew, late_window=late, clock_skew=skew)
 
 
+@dataclass(kw_only=True)
+class Batch:
+    """The events of a body, in order. `refused`: index → why there is no event (`None` in `events`)."""
+
+    body: Body
+    events: Sequence[AnyEvent | None]
+    refused: dict[int, Rejected] = field(default_factory=dict)
+
+    def rejection(self, index: int, why: Rejected) -> tuple[str, Rejection]:
+        """The type of the event, as a label, and what the answer says about it."""
+        event_id, event_type = peek(self._raws[index])
+        return event_type, Rejection(index=index, id=event_id, code=why.code.value, message=why.message)
+
+    @cached_property
+    def _raws(self) -> list[RawEvent]:
+        return self.body.split()
+
+
+async def read_batch(body: Body) -> Batch:
+    """Decode a body. Problems (400, 413, 422): it cannot be read as a whole."""
+    events = _read_whole(body)
+    return await _read_each(body) if events is None else Batch(body=body, events=events)
+
+
+def _read_whole(body: Body) -> list[AnyEvent] | None:
+    """Every event in one go; None: something in the body needs a closer look, one event at a time."""
+    octets = body.octets
+    # NUL, and the escapes of `:` and its like, which could hide what the count below is to find.
+    if b"\\" in octets and (b"\\u0000" in octets or b"\\u003" in octets):
+        return None
+    try:
+        events: list[AnyEvent] = _lists.decode(octets) if not body.lines else _events.decode_lines(octets)
+    except (ValueError, RecursionError):
+        return None
+    if len(events) > body.max_batch or (body.lines and len(events) != len(body.split())):
+        return None
+    # Encoded again, an event has what was understood: a member that was sent twice is missing once.
+    if _encoder.encode(events).count(b":") == octets.count(b":"):
+        return events
+    return None if any(map(_repeats_a_name, body.split())) else events
+
+
+async def _read_each(body: Body) -> Batch:
+    events: list[AnyEvent | None] = []
+    batch = Batch(body=body, events=events)
+    for index, raw in enumerate(body.split()):
+        if index % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        try:
+            events.append(read_event(raw))
+        except Rejected as exc:
+            events.append(None)
+            batch.refused[index] = exc
+    return batch
+
+
 def read_event(raw: RawEvent) -> AnyEvent:
     """Decode one event and check each member by itself. Raises Rejected."""
     try:
@@ -71,7 +137,7 @@ def read_event(raw: RawEvent) -> AnyEvent:
     except ValueError as exc:  # msgspec.DecodeError, UnicodeDecodeError
         raise Rejected(Code.MALFORMED, f"the event is not JSON: {str(exc)[:MAX_ECHO]}") from exc
     if repeated:
-        raise Rejected(Code.MALFORMED, "the event has a member twice; send each once")
+        raise Rejected(Code.MALFORMED, _TWICE)
     if nul:
         raise Rejected(Code.INVALID_FIELD, "a text has a NUL character or half of a surrogate pair; leave it out")
     return event
@@ -121,22 +187,27 @@ def read_amount(field: str, amount: int | str) -> int:
     return amount
 
 
-def read_json(field: str, raw: msgspec.Raw) -> str | None:
+def read_json(member: str, raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     """An object, without secrets, encoded again with its numbers as they were. Raises Rejected."""
+    if isinstance(raw, msgspec.UnsetType):
+        return None
     encoded = bytes(raw)
     if encoded in (b"", b"null"):
         return None
     if len(encoded) > MAX_JSON_BYTES:
-        raise Rejected(Code.INVALID_FIELD, f"{field} has {len(encoded)} bytes; at most {MAX_JSON_BYTES} are kept")
+        raise Rejected(Code.INVALID_FIELD, f"{member} has {len(encoded)} bytes; at most {MAX_JSON_BYTES} are kept")
     try:
-        value = _objects.decode(encoded)
-        return msgspec.json.encode(redact_json(value, MAX_JSON_DEPTH)).decode()
+        again = msgspec.json.encode(redact_json(_objects.decode(encoded), MAX_JSON_DEPTH))
+        repeated = again.count(b":") != encoded.count(b":") and _repeats_a_name(raw)
     except InvalidValue as exc:
-        raise Rejected(Code.INVALID_FIELD, f"{field}: {exc}") from exc
+        raise Rejected(Code.INVALID_FIELD, f"{member}: {exc}") from exc
     except RecursionError as exc:
-        raise Rejected(Code.INVALID_FIELD, f"{field} is nested too deeply") from exc
+        raise Rejected(Code.INVALID_FIELD, f"{member} is nested too deeply") from exc
     except ValueError as exc:  # msgspec's errors and UnicodeDecodeError
-        raise Rejected(Code.INVALID_FIELD, f"{field} must be a JSON object: {str(exc)[:MAX_ECHO]}") from exc
+        raise Rejected(Code.INVALID_FIELD, f"{member} must be a JSON object: {str(exc)[:MAX_ECHO]}") from exc
+    if repeated:
+        raise Rejected(Code.MALFORMED, _TWICE)
+    return again.decode()
 
 
 def _exact(number: str) -> msgspec.Raw:

@@ -1,25 +1,24 @@
 """`POST /v1/events`: one batch in, one answer that accounts for every event.
 
-authorize → api.body: bytes → encoded events → api.decode: checked events → api.resolve: drafts → api.keeper: kept
+authorize → api.body: bytes → api.decode: events → api.resolve: drafts → api.keeper: kept → answer
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
 from api import ingest_docs
-from api.body import RawEvent, read_events
-from api.decode import Window, event_time, peek, read_event
-from api.dependencies import AppState, Caller, State, authorize
+from api.body import read_body
+from api.decode import Batch, Window, read_batch
+from api.dependencies import Caller, State, authorize
 from api.events import EVENT_TYPES
 from api.keeper import Kept
 from api.metrics import IngestMetrics
-from api.rejections import Rejected, Rejection
-from api.resolve import BREATH, Candidate, make_drafts
+from api.rejections import Rejection
+from api.resolve import make_drafts
 from store.drafts import Drafts
 from store.facts import Stored
 
@@ -43,44 +42,28 @@ async def ingest(request: Request, held: State, caller: Ingester) -> Response:
     Accepted events are committed when the answer arrives. Sending a batch again, whole or in part, is always safe: what
     is there already counts as a duplicate and changes nothing.
     """
-    raws = await read_events(request, held, caller)
-    held.limits.admit(caller, events=len(raws))
-    answer = await _keep(raws, held, caller)
+    batch = await read_batch(await read_body(request, held, caller))
+    held.limits.admit(caller, events=len(batch.events))
+    drafts = await make_drafts(batch, Window.at(held.clock(), held.settings), caller, held.directory)
+    kept = await held.keeper.keep(drafts) if len(drafts) else _NOTHING
+    # Counted only now: of a batch that fails as a whole, nothing was answered.
+    answer = Answer(
+        accepted=len(drafts) - len(kept.refused) if kept.new is None else kept.new.total,
+        duplicates=None if kept.new is None else len(drafts) - len(kept.refused) - kept.new.total,
+        rejected=_rejections(batch, kept, held.ingest_metrics),
+        spooled=kept.new is None,
+    )
+    _count(drafts, kept, held.ingest_metrics)
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-async def _keep(raws: list[RawEvent], held: AppState, caller: Caller) -> Answer:
-    candidates, rejections = await _read_all(raws, Window.at(held.clock(), held.settings))
-    drafts = await make_drafts(candidates, caller, held.directory)
-    kept = await held.keeper.keep(drafts) if len(drafts) else Kept(new=Stored(new={}))
-    # Counted only now: of a batch that fails as a whole, nothing was answered.
-    refused = {one.index: one.refused for one in candidates if one.refused is not None} | dict(kept.refused)
-    rejections |= {index: _rejection(index, raws[index], why) for index, why in refused.items()}
-    _count(held.ingest_metrics, raws, rejections, drafts, kept)
-    keeping = len(drafts) - len(kept.refused)
-    return Answer(
-        accepted=keeping if kept.new is None else kept.new.total,
-        duplicates=None if kept.new is None else keeping - kept.new.total,
-        rejected=[rejections[index] for index in sorted(rejections)],
-        spooled=kept.new is None,
-    )
-
-
-async def _read_all(raws: list[RawEvent], window: Window) -> tuple[list[Candidate], dict[int, Rejection]]:
-    candidates, rejections = [], {}
-    for index, raw in enumerate(raws):
-        if index % BREATH == BREATH - 1:
-            await asyncio.sleep(0)
-        try:
-            event = read_event(raw)
-            candidates.append(Candidate(index=index, event=event, ts=event_time(event.id, event.ts, window)))
-        except Rejected as exc:
-            rejections[index] = _rejection(index, raw, exc)
-    return candidates, rejections
-
-
-def _rejection(index: int, raw: RawEvent, why: Rejected) -> Rejection:
-    return Rejection(index=index, id=peek(raw)[0], code=why.code.value, message=why.message)
+def _rejections(batch: Batch, kept: Kept, metrics: IngestMetrics) -> list[Rejection]:
+    rejections = []
+    for index, why in sorted({**batch.refused, **kept.refused}.items()):
+        event_type, rejection = batch.rejection(index, why)
+        metrics.count(event_type, "rejected", rejection.code)
+        rejections.append(rejection)
+    return rejections
 
 
 _TYPES = {
@@ -91,18 +74,15 @@ _TYPES = {
     "balance_samples": "balance",
 }
 assert set(_TYPES.values()) == set(EVENT_TYPES)
+_NOTHING = Kept(new=Stored(new={}))
 
 
-def _count(
-    metrics: IngestMetrics, raws: list[RawEvent], rejections: dict[int, Rejection], drafts: Drafts, kept: Kept
-) -> None:
+def _count(drafts: Drafts, kept: Kept, metrics: IngestMetrics) -> None:
     for relation, rows in drafts.by_relation():
-        keeping = sum(index not in kept.refused for index in rows.indexes)
+        keeping = len(rows) - sum(index in kept.refused for index in rows.indexes) if kept.refused else len(rows)
         if kept.new is None:
             metrics.count(_TYPES[relation], "spooled", number=keeping)
         else:
             new = kept.new.new.get(relation, 0)
             metrics.count(_TYPES[relation], "accepted", number=new)
             metrics.count(_TYPES[relation], "duplicate", number=keeping - new)
-    for index, rejection in rejections.items():
-        metrics.count(peek(raws[index])[1], "rejected", rejection.code)

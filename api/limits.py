@@ -2,10 +2,10 @@
 
 In this order, the cheapest first, so that what is refused costs little:
 
-    the key (a cache) → its debts (no body is read) → a turn → room for the body → the body → its events → decoding
+    the key (a cache) → its debts (no body is read) → a turn → room for the body → the body → its events → storing
 
 Rates have debt (store.rates): whoever owes nothing may send, and owes what it sent. Bytes are charged as sent, before
-they are read where Content-Length tells; events when they are counted, before any is decoded or stored. What was
+they are read where Content-Length tells; events when they are counted, before any is looked up or stored. What was
 charged stays charged when the request is then refused. All of this is of one process: n processes let in n times that.
 """
 

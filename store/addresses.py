@@ -5,14 +5,20 @@ Solana writes 32-byte keys and 64-byte signatures in base58 (solders does the ar
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from store.errors import InvalidValue
 
+MAX_CACHED = 4096
+"""Addresses whose bytes are remembered: a batch names the same few again and again."""
+
 _SOLANA = "solana:"
 
 
+@lru_cache(MAX_CACHED)
 def address_to_bytes(network: str, text: str) -> bytes:
     """A wallet or mint address → 32 bytes. Raises InvalidValue."""
     _check_network(network)

@@ -74,6 +74,12 @@ _RULES = (
     ),
     _rule(("[",), r"\[\s*(?:\d{1,3}\s*,\s*){63}\d{1,3}\s*\]", REDACTED),
 )
+_HINTS = frozenset(
+    hint
+    for hints, _, _ in _RULES
+    for hint in hints
+    if not any(other in hint and other != hint for other in _WORD_HINTS)
+)
 _BASE58_64 = re.compile(r"(?<![A-Za-z0-9])[1-9A-HJ-NP-Za-km-z]{86,88}(?![A-Za-z0-9])")
 # BIP-39: 12 to 24 words of three to eight letters. Its list has none of the words that prose can hardly avoid.
 _PHRASE = re.compile(r"(?<![A-Za-z])[a-z]{3,8}(?:(?:\s+|,\s*)[a-z]{3,8}){11,}(?![A-Za-z])")
@@ -128,9 +134,10 @@ def _is_secret_list(items: list[Any]) -> bool:
 
 def _redact(text: str) -> str:
     lower = text.lower()
-    for hints, pattern, replacement in _RULES:
-        if any(hint in lower for hint in hints):
-            text = pattern.sub(replacement, text)
+    if any(map(lower.__contains__, _HINTS)):
+        for hints, pattern, replacement in _RULES:
+            if any(hint in lower for hint in hints):
+                text = pattern.sub(replacement, text)
     if len(text) >= 86:
         text = _BASE58_64.sub(_keypair, text)
     return _PHRASE.sub(_phrase, text) if text.count(" ") + text.count(",") >= 11 else text
