@@ -32,6 +32,7 @@ from store.aged_cache import Clock, utc_now
 from store.deadlines import Deadlines
 from store.directory import Directory
 from store.engine import create_engine
+from store.group_writer import GroupWriter
 from store.keys import Keys
 from store.presence import Presence
 from store.settings import Settings
@@ -89,7 +90,8 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
     directory = Directory(engine, settings, clock, deadlines=deadlines, presence=presence)
     registry = CollectorRegistry()
     limit_metrics = LimitMetrics(registry)
-    direct = DirectKeeper(directory, FactWriter(engine, deadlines))
+    writer = GroupWriter(FactWriter(engine, deadlines), max_waiting=settings.ingest_queue)
+    direct = DirectKeeper(directory, writer)
     try:
         edition = await startup.check(engine, settings)
         options = SpoolOptions(
@@ -117,5 +119,6 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
                 clock=clock,
             )
     finally:
+        await writer.close()
         await keys.close()
         await engine.dispose()

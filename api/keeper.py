@@ -6,18 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from api.rejections import Code, Rejected, shown
+from api.rejections import MAX_ECHO, Code, Rejected, shown
 from store.directory import Address, AssetName, Directory, mint_of
 from store.drafts import Drafts, resolve
-from store.facts import Facts, Stored
-
-
-class Writer(Protocol):
-    """Where facts go: `store.writer.FactWriter`, or what stands in front of it."""
-
-    async def write(self, facts: Facts) -> Stored:
-        """Store a batch in one transaction. Raises DatabaseError: nothing was stored."""
-        ...
+from store.facts import Stored
+from store.group_writer import GroupWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +30,26 @@ class Keeper(Protocol):
 
 
 class DirectKeeper:
-    """Resolves ids and writes."""
+    """Resolves ids and writes, in a transaction that small batches share."""
 
-    def __init__(self, directory: Directory, writer: Writer) -> None:
+    def __init__(self, directory: Directory, writer: GroupWriter) -> None:
         self._directory = directory
         self._writer = writer
 
     async def keep(self, drafts: Drafts) -> Kept:
         """Returns after the commit. Raises DatabaseError: nothing was stored."""
         resolved = await resolve(drafts, self._directory)
-        stored = await self._writer.write(resolved.facts) if len(resolved.facts) else Stored(new={})
-        return Kept(new=stored, refused={index: no_id(name) for index, name in resolved.lost.items()})
+        refused = {index: no_id(name) for index, name in resolved.lost.items()}
+        if not len(resolved.facts):
+            return Kept(new=Stored(new={}), refused=refused)
+        written = await self._writer.write(resolved.facts)
+        for fact, said in written.refused:
+            refused[resolved.index_of(fact)] = _not_storable(said)
+        return Kept(new=written.stored, refused=refused)
+
+
+def _not_storable(said: str) -> Rejected:
+    return Rejected(Code.NOT_STORABLE, f"the database does not take it: {said[:MAX_ECHO]}")
 
 
 def no_id(name: Address | AssetName) -> Rejected:

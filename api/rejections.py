@@ -45,6 +45,8 @@ class Code(StrEnum):
     """`asset` is neither a symbol known on that network nor a mint."""
     TOO_MANY_UNREGISTERED = "too_many_unregistered"
     """The project named TOLLWATCH_MAX_UNREGISTERED wallets and mints that nobody registered; accepted once it is."""
+    NOT_STORABLE = "not_storable"
+    """The database does not take a value that Tollwatch took for good; the log and the message say what it said."""
     FORBIDDEN_ORIGIN = "forbidden_origin"
     """The key lacks the scope for this `origin`."""
 

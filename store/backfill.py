@@ -24,7 +24,7 @@ from store.facts import Facts, Stored
 from store.horizons import DAY, RELATIONS, retention_of
 from store.named_sql import query, rendered
 from store.settings import Settings
-from store.writer import FactWriter, move, stage
+from store.writer import FactWriter, News, move, stage
 
 EDGE = 2 * DAY
 """What retention takes within this time is not worth a backfill: its buckets could not be refreshed any more."""
@@ -78,11 +78,12 @@ class BackfillWriter(FactWriter):
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _store(self, connection: AsyncConnection, facts: Facts) -> dict[str, int]:
+    async def _store(self, connection: AsyncConnection, group: Sequence[Facts]) -> dict[str, News]:
+        (facts,) = group
         locked = await connection.execute(text(query("lock_totals")))
         folded = {row.relation: row.folded_until for row in locked}
         return {
-            relation: await self._store_relation(connection, relation, rows, folded)
+            relation: {0: await self._store_relation(connection, relation, rows, folded)}
             for relation, rows in facts.by_relation()
             if rows
         }
@@ -94,9 +95,9 @@ class BackfillWriter(FactWriter):
         rows: Sequence[msgspec.Struct],
         folded: dict[str, datetime],
     ) -> int:
-        await stage(connection, relation, rows)
+        await stage(connection, relation, [rows])
         left = (await connection.execute(text(_forget_known(relation)))).scalar_one()
-        if await move(connection, relation, left) != left:
+        if sum((await move(connection, relation, left)).values()) != left:
             raise DatabaseConflict("ingest stored an event of the backfill at the same moment; trying again helps")
         if relation in _LATE:
             whose, statements = _LATE[relation]

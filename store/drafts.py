@@ -76,10 +76,22 @@ _decoder = msgspec.msgpack.Decoder(Drafts)
 
 @dataclass(kw_only=True)
 class Resolved:
-    """Facts with their ids. `lost`: index of an event → the name, wallet or asset, that has no id and gets none."""
+    """Facts with their ids, and beside them, per relation, the indexes of their events.
+
+    `lost`: index of an event → the name, of a wallet or asset, that has no id and gets none.
+    """
 
     facts: Facts
+    indexes: dict[str, list[int]] = field(default_factory=dict)
     lost: dict[int, Address | AssetName] = field(default_factory=dict)
+
+    def index_of(self, fact: msgspec.Struct) -> int:
+        """Where in its request the event of this very fact stood."""
+        for relation, rows in self.facts.by_relation():
+            for index, one in zip(self.indexes[relation], rows, strict=True):
+                if one is fact:
+                    return index
+        raise LookupError(type(fact).__name__)
 
 
 async def resolve(drafts: Drafts, directory: Directory) -> Resolved:
@@ -90,6 +102,7 @@ async def resolve(drafts: Drafts, directory: Directory) -> Resolved:
     resolved = Resolved(facts=Facts())
     for relation, rows in drafts.by_relation():
         made = getattr(resolved.facts, relation)
+        places = resolved.indexes[relation] = []
         for fact, wallet, asset, index in zip(rows.facts, rows.wallets, rows.assets, rows.indexes, strict=True):
             ids = {}
             if asset is not None and asset not in assets:
@@ -103,6 +116,7 @@ async def resolve(drafts: Drafts, directory: Directory) -> Resolved:
             if wallet is not None:
                 ids["wallet_id"] = wallets[wallet]
             made.append(msgspec.structs.replace(fact, **ids) if ids else fact)
+            places.append(index)
     return resolved
 
 

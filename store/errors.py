@@ -12,6 +12,7 @@ TollwatchError
 │   ├── DatabaseUnavailable          no connection, or it was lost: trying again may help
 │   │   └── DatabaseFull             the server's disk is full: trying again helps once there is room
 │   ├── DatabaseTimeout              a statement or lock deadline passed: trying again may help
+│   │   └── DatabaseBusy             more waits for the database than may wait: trying again later helps
 │   ├── DatabaseConflict             serialization failure or deadlock: trying again helps
 │   └── DatabaseRefusedData          the rows themselves are refused: trying them again is in vain
 ├── SpoolRefused                     a batch could not be kept on the spool: trying again later helps
@@ -75,6 +76,10 @@ class DatabaseFull(DatabaseUnavailable):
 
 class DatabaseTimeout(DatabaseError):
     """The database did not answer within its deadline; try again, or narrow the question."""
+
+
+class DatabaseBusy(DatabaseTimeout):
+    """More events wait for the database than TOLLWATCH_INGEST_QUEUE allows; try again in a moment."""
 
 
 class DatabaseConflict(DatabaseError):

@@ -19,8 +19,10 @@ def to_milliseconds(moment: datetime) -> datetime:
     """Cut (never round) an aware time to whole milliseconds, in UTC. ValueError: no time zone."""
     if moment.tzinfo is None:
         raise ValueError("a time needs a UTC offset")
-    moment = moment.astimezone(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    below = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - below) if below else moment
 
 
 def unix_milliseconds(moment: datetime) -> int:

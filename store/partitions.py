@@ -46,6 +46,7 @@ async def ensure(engine: AsyncEngine, relation: str, from_ts: datetime, to_ts: d
         return int(made.scalar_one())
 
 
-def is_missing(exc: IntegrityError) -> bool:
+def is_missing(exc: IntegrityError | pg.CheckViolation) -> bool:
     """Whether a row found no partition: a check violation of no named constraint."""
-    return isinstance(exc.orig, pg.CheckViolation) and exc.orig.diag.constraint_name is None
+    cause = exc.orig if isinstance(exc, IntegrityError) else exc
+    return isinstance(cause, pg.CheckViolation) and cause.diag.constraint_name is None

@@ -227,6 +227,9 @@ class Settings:
     key_guesses_per_s: int = _setting(
         "KEY_GUESSES_PER_S", _parse_count, "keys a second that do not exist, of one address; 0: no limit", "10"
     )
+    ingest_queue: int = _setting(
+        "INGEST_QUEUE", _parse_count, "events that may wait for the database before clients are sent away", "20000"
+    )
     max_unregistered: int = _setting(
         "MAX_UNREGISTERED",
         _parse_count,

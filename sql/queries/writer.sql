@@ -1,13 +1,14 @@
 -- Storing facts. A batch is copied into temporary tables of the session and moved from there, so that a resend, in any
 -- order and from any number of clients, changes nothing. Every statement takes its row locks in key order, and every
--- transaction writes the relations in the same order: two batches cannot wait for each other.
+-- transaction writes the relations in the same order: two batches cannot wait for each other. `batch` is a row's batch in
+-- its group: what two batches have is new in the first. To tell them apart takes a join, which a single batch is spared.
 
 -- name: stage_payments
 -- Where a batch of payments lands first. JSON travels as text.
 CREATE TEMPORARY TABLE stage_payments ON COMMIT DELETE ROWS AS
 SELECT project_id, ts, id, origin, payment_id, request_id, x402_payment_id, agent_id, wallet_id, session_id, status, amount,
   asset_id, pay_to, service, resource, facilitator, signature, slot, commitment, confirmations, fee_lamports, retry_count,
-  backoff_ms, error_type, failure_reason, facilitator_response::text, metadata::text
+  backoff_ms, error_type, failure_reason, facilitator_response::text, metadata::text, CAST(NULL AS smallint) AS batch
 FROM tollwatch.payments WITH NO DATA
 
 -- name: stage_api_requests
@@ -15,26 +16,29 @@ FROM tollwatch.payments WITH NO DATA
 CREATE TEMPORARY TABLE stage_api_requests ON COMMIT DELETE ROWS AS
 SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id, session_id, service, endpoint_type,
   resource, method, response_status, x402_version, payment_required::text, payment_id, paid, latency_ms, backoff_ms,
-  component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest, response_bytes, data_as_of
+  component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest, response_bytes, data_as_of,
+  CAST(NULL AS smallint) AS batch
 FROM tollwatch.api_requests WITH NO DATA
 
 -- name: stage_audit_events
 -- Where a batch of audit events lands first. JSON travels as text.
 CREATE TEMPORARY TABLE stage_audit_events ON COMMIT DELETE ROWS AS
-SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id, details::text
+SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id, details::text,
+  CAST(NULL AS smallint) AS batch
 FROM tollwatch.audit_events WITH NO DATA
 
 -- name: stage_queue_events
 -- Where a batch of queue events lands first.
 CREATE TEMPORARY TABLE stage_queue_events ON COMMIT DELETE ROWS AS
-SELECT project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason, asset_id, balance, freshness_s
+SELECT project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason, asset_id, balance, freshness_s,
+  CAST(NULL AS smallint) AS batch
 FROM tollwatch.queue_events WITH NO DATA
 
 -- name: stage_balance_samples
 -- Where a batch of balance samples lands first. crossing_id: the audit event's id, should this sample cross its threshold.
 CREATE TEMPORARY TABLE stage_balance_samples ON COMMIT DELETE ROWS AS
 SELECT project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, status, reason, origin,
-  CAST(NULL AS uuid) AS crossing_id
+  CAST(NULL AS uuid) AS crossing_id, CAST(NULL AS smallint) AS batch
 FROM tollwatch.balance_samples WITH NO DATA
 
 -- name: lock_payment_heads
@@ -50,12 +54,12 @@ ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
 
 -- name: store_payments
 -- Move staged payments into the relation and their heads. A transition is a duplicate when its payment was told that
--- status before, or when its transaction settled another payment. Returns stored (new rows) and heads (heads moved).
+-- status before, or when its transaction settled another payment. Returns batch and stored.
 WITH staged AS (
   SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, h.told
   FROM pg_temp.stage_payments s
   JOIN tollwatch.payment_heads h USING (project_id, payment_id)
-  ORDER BY s.project_id, s.ts, s.id
+  ORDER BY s.project_id, s.ts, s.id, s.batch
 ), judged AS (
   SELECT *, told & tollwatch.payment_bit(status) <> 0
     OR row_number() OVER (PARTITION BY project_id, payment_id, status ORDER BY ts, id) > 1 AS repeated
@@ -82,7 +86,7 @@ WITH staged AS (
   FROM judged
   ORDER BY project_id, ts, id
   ON CONFLICT DO NOTHING
-  RETURNING project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, request_id, signature,
+  RETURNING id, project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, request_id, signature,
     tollwatch.payment_rank(status, origin) AS rank, tollwatch.payment_bit(status) AS bit
 ), best AS (
   SELECT DISTINCT ON (project_id, payment_id)
@@ -111,7 +115,15 @@ WITH staged AS (
   WHERE (h.project_id, h.payment_id) = (b.project_id, b.payment_id)
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM stored) AS stored, (SELECT count(*) FROM moved) AS heads
+SELECT 0 AS batch, count(*) AS stored FROM stored
+WHERE (SELECT max(batch) FROM pg_temp.stage_payments) = 0
+UNION ALL
+SELECT batch, count(*) FROM stored
+JOIN (
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_payments ORDER BY project_id, ts, id, batch
+) first USING (project_id, ts, id)
+WHERE (SELECT max(batch) FROM pg_temp.stage_payments) > 0
+GROUP BY batch
 
 -- name: drop_untold_payment_heads
 -- Heads that were made for transitions which then turned out to be stored under another payment already.
@@ -120,29 +132,41 @@ USING pg_temp.stage_payments s
 WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.rank < 0
 
 -- name: store_api_requests
--- Move staged requests into the relation. Its row count says how many were new.
-INSERT INTO tollwatch.api_requests (project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
-  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required, payment_id, paid,
-  latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest,
-  response_bytes, data_as_of)
-SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
-  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required::jsonb, payment_id,
-  paid, latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest,
-  response_digest, response_bytes, data_as_of
-FROM pg_temp.stage_api_requests
-ORDER BY project_id, ts, id
-ON CONFLICT DO NOTHING
+-- Move staged requests into the relation. Returns batch and stored.
+WITH stored AS (
+  INSERT INTO tollwatch.api_requests (project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+    session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required, payment_id, paid,
+    latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest,
+    response_bytes, data_as_of)
+  SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+    session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required::jsonb, payment_id,
+    paid, latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest,
+    response_digest, response_bytes, data_as_of
+  FROM pg_temp.stage_api_requests
+  ORDER BY project_id, ts, id, batch
+  ON CONFLICT DO NOTHING
+  RETURNING project_id, ts, id
+)
+SELECT 0 AS batch, count(*) AS stored FROM stored
+WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) = 0
+UNION ALL
+SELECT batch, count(*) FROM stored
+JOIN (
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_api_requests ORDER BY project_id, ts, id, batch
+) first USING (project_id, ts, id)
+WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) > 0
+GROUP BY batch
 
 -- name: store_audit_events
--- Move staged audit events into the relation, and breaker transitions into their heads, by time. Returns stored, and
--- breakers: whether there are openings or closings among them.
+-- Move staged audit events into the relation, and breaker transitions into their heads, by time. Returns batch,
+-- stored, and breakers: whether there are openings or closings among them.
 WITH stored AS (
   INSERT INTO tollwatch.audit_events (project_id, ts, id, origin, event_type, severity, agent_id, component, request_id,
     entity_type, entity_id, details)
   SELECT project_id, ts, id, origin, event_type, severity, agent_id, component, request_id, entity_type, entity_id,
     details::jsonb
   FROM pg_temp.stage_audit_events
-  ORDER BY project_id, ts, id
+  ORDER BY project_id, ts, id, batch
   ON CONFLICT DO NOTHING
   RETURNING project_id, agent_id, coalesce(component, '') AS component, event_type, ts, id
 ), latest AS (
@@ -159,8 +183,15 @@ WITH stored AS (
   SET state = excluded.state, ts = excluded.ts, event_id = excluded.event_id
   WHERE (excluded.ts, excluded.event_id) > (h.ts, h.event_id)
 )
-SELECT count(*) AS stored, coalesce(bool_or(event_type IN ('breaker_opened', 'breaker_closed')), false) AS breakers
-FROM stored
+SELECT 0 AS batch, count(*) AS stored, coalesce(bool_or(event_type IN ('breaker_opened', 'breaker_closed')), false) AS breakers FROM stored
+WHERE (SELECT max(batch) FROM pg_temp.stage_audit_events) = 0
+UNION ALL
+SELECT batch, count(*), coalesce(bool_or(event_type IN ('breaker_opened', 'breaker_closed')), false) AS breakers FROM stored
+JOIN (
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_audit_events ORDER BY project_id, ts, id, batch
+) first USING (project_id, ts, id)
+WHERE (SELECT max(batch) FROM pg_temp.stage_audit_events) > 0
+GROUP BY batch
 
 -- name: resolve_breakers
 -- breaker_closed resolves the breaker_opened events before it, whichever arrives first. Looks a week around the staged
@@ -195,15 +226,15 @@ WHERE r.automatic AND excluded.resolved_at < r.resolved_at
 
 -- name: store_queue_events
 -- Move staged queue events into the relation and their heads, by time; at one time, leaving the queue comes last.
--- Returns stored.
+-- Returns batch and stored.
 WITH stored AS (
   INSERT INTO tollwatch.queue_events (project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason,
     asset_id, balance, freshness_s)
   SELECT project_id, ts, id, origin, agent_id, request_id, state, priority_score, reason, asset_id, balance, freshness_s
   FROM pg_temp.stage_queue_events
-  ORDER BY project_id, ts, id
+  ORDER BY project_id, ts, id, batch
   ON CONFLICT DO NOTHING
-  RETURNING project_id, agent_id, request_id, state, ts, priority_score, reason
+  RETURNING id, project_id, agent_id, request_id, state, ts, priority_score, reason
 ), latest AS (
   SELECT DISTINCT ON (project_id, agent_id, request_id) project_id, agent_id, request_id, state, ts,
     min(ts) FILTER (WHERE state = 'queued') OVER (PARTITION BY project_id, agent_id, request_id) AS queued_ts,
@@ -224,7 +255,15 @@ WITH stored AS (
       ORDER BY w.ts DESC, w.state = 'queued', w.state, w.priority_score, w.reason
       LIMIT 1)
 )
-SELECT count(*) AS stored FROM stored
+SELECT 0 AS batch, count(*) AS stored FROM stored
+WHERE (SELECT max(batch) FROM pg_temp.stage_queue_events) = 0
+UNION ALL
+SELECT batch, count(*) FROM stored
+JOIN (
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_queue_events ORDER BY project_id, ts, id, batch
+) first USING (project_id, ts, id)
+WHERE (SELECT max(batch) FROM pg_temp.stage_queue_events) > 0
+GROUP BY batch
 
 -- name: lock_balance_heads
 -- Lock the heads of the staged samples in key order, making those that are missing (slot -1: nothing known yet).
@@ -239,7 +278,7 @@ ON CONFLICT (project_id, wallet_id, asset_id) DO UPDATE SET slot = h.slot WHERE 
 -- name: store_balance_samples
 -- Move staged samples into the relation and their heads (never to a lower slot), comparing each with the threshold in
 -- force: the wallet's own for that asset, else its agent's. A sample that is the first below its threshold leaves one
--- low_balance event. change: since the sample before it by slot. Returns stored.
+-- low_balance event. change: since the sample before it by slot. Returns batch and stored.
 WITH staged AS (
   SELECT DISTINCT ON (s.project_id, s.wallet_id, s.asset_id, s.ts) s.*,
     coalesce(t.amount,
@@ -248,7 +287,7 @@ WITH staged AS (
   JOIN tollwatch.agents g ON g.id = s.agent_id
   JOIN tollwatch.assets a ON a.id = s.asset_id
   LEFT JOIN tollwatch.wallet_thresholds t ON (t.wallet_id, t.asset_id) = (s.wallet_id, s.asset_id)
-  ORDER BY s.project_id, s.wallet_id, s.asset_id, s.ts
+  ORDER BY s.project_id, s.wallet_id, s.asset_id, s.ts, s.batch
 ), advancing AS (
   SELECT s.project_id, s.wallet_id, s.asset_id, s.ts, s.amount - coalesce(
     lag(s.amount) OVER (PARTITION BY project_id, wallet_id, asset_id ORDER BY s.slot, s.ts),
@@ -294,4 +333,12 @@ WITH staged AS (
   ) n
   WHERE (h.project_id, h.wallet_id, h.asset_id) = (n.project_id, n.wallet_id, n.asset_id)
 )
-SELECT count(*) AS stored FROM stored
+SELECT 0 AS batch, count(*) AS stored FROM stored
+WHERE (SELECT max(batch) FROM pg_temp.stage_balance_samples) = 0
+UNION ALL
+SELECT batch, count(*) FROM stored
+JOIN (
+  SELECT DISTINCT ON (project_id, wallet_id, asset_id, ts) project_id, wallet_id, asset_id, ts, batch FROM pg_temp.stage_balance_samples ORDER BY project_id, wallet_id, asset_id, ts, batch
+) first USING (project_id, wallet_id, asset_id, ts)
+WHERE (SELECT max(batch) FROM pg_temp.stage_balance_samples) > 0
+GROUP BY batch

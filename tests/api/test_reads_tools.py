@@ -24,6 +24,7 @@ from store.directory import Directory
 from store.edition import Edition
 from store.engine import create_engine
 from store.facts import Facts
+from store.group_writer import GroupWriter
 from store.keys import Keys
 from store.writer import FactWriter
 from tests.keys import create_key
@@ -86,7 +87,7 @@ async def make_site(settings, deadlines, edition) -> Site:
         edition=Edition(edition),
         directory=directory,
         keys=Keys(engine, deadlines),
-        keeper=DirectKeeper(directory, FactWriter(engine, deadlines)),
+        keeper=DirectKeeper(directory, GroupWriter(FactWriter(engine, deadlines), max_waiting=1_000)),
         registry=registry,
         ingest_metrics=IngestMetrics(registry),
         limit_metrics=LimitMetrics(CollectorRegistry()),
