@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PORT ?= 8402
 SANDBOX_PORT ?= 8899
 JOBS ?= 2
+MINUTES ?= 0
 SIZE ?= 1000000
 CALLS ?= 5000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock bench-client bench-queries bench-storage
+.PHONY: help run test check lock bench-client bench-queries bench-storage bench-ingest
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ bench-client: $(VENV)/installed ## what the client's transport and recorder cost
 
 bench-queries: $(VENV)/installed ## how long every read and panel takes (SIZE= rows of payments, requests, samples)
 	@$(BIN)/python -m bench.queries --size $(SIZE) $(ARGS)
+
+bench-ingest: $(VENV)/installed ## events a second, beside the bare database and rivals (MINUTES=: memory over time)
+	@$(BIN)/python -m bench.ingest --minutes $(MINUTES) $(ARGS)
 
 bench-storage: $(VENV)/installed ## bytes per row, as rows and in columnstore (SIZE=)
 	@$(BIN)/python -m bench.storage --size $(SIZE) $(ARGS)

@@ -187,8 +187,11 @@ def read_amount(field: str, amount: int | str) -> int:
     return amount
 
 
-def read_json(member: str, raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
-    """An object, without secrets, encoded again with its numbers as they were. Raises Rejected."""
+def read_json(member: str, raw: msgspec.Raw | msgspec.UnsetType, public: str | None = None) -> str | None:
+    """An object, without secrets, encoded again with its numbers as they were. Raises Rejected.
+
+    `public`: a text in it that is no secret.
+    """
     if isinstance(raw, msgspec.UnsetType):
         return None
     encoded = bytes(raw)
@@ -197,7 +200,7 @@ def read_json(member: str, raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
     if len(encoded) > MAX_JSON_BYTES:
         raise Rejected(Code.INVALID_FIELD, f"{member} has {len(encoded)} bytes; at most {MAX_JSON_BYTES} are kept")
     try:
-        again = msgspec.json.encode(redact_json(_objects.decode(encoded), MAX_JSON_DEPTH))
+        again = msgspec.json.encode(redact_json(_objects.decode(encoded), MAX_JSON_DEPTH, public))
         repeated = again.count(b":") != encoded.count(b":") and _repeats_a_name(raw)
     except InvalidValue as exc:
         raise Rejected(Code.INVALID_FIELD, f"{member}: {exc}") from exc

@@ -121,8 +121,8 @@ def _payment(event: Payment, agent: Agent, network: str, project_id: int, ts: da
         event.backoff_ms or 0,
         event.error_type,
         _clean(event.failure_reason),
-        read_json("facilitator_response", event.facilitator_response),
-        read_json("metadata", event.metadata),
+        read_json("facilitator_response", event.facilitator_response, event.signature),
+        read_json("metadata", event.metadata, event.signature),
     )
     return fact, _wallet(network, event.wallet), (network, event.asset)
 

@@ -99,23 +99,27 @@ def redact_text(text: str) -> str:
     return _redact_short(text) if len(text) <= _CACHED_LENGTH else _redact(text)
 
 
-def redact_json(value: Any, max_depth: int = 16) -> Any:
-    """A decoded JSON value with secrets replaced, names of members included. Raises InvalidValue: nested too deeply."""
+def redact_json(value: Any, max_depth: int = 16, public: str | None = None) -> Any:
+    """A decoded JSON value with secrets replaced, names of members included. Raises InvalidValue: nested too deeply.
+
+    `public`: a text that is none, such as the signature of the very transaction: to tell that from a keypair takes
+    longer than all the rest of an event.
+    """
     if max_depth < 0:
         raise InvalidValue("it is nested too deeply")
     if isinstance(value, str):
-        return redact_text(value)
+        return value if value == public else redact_text(value)
     if isinstance(value, list):
-        return REDACTED if _is_secret_list(value) else [redact_json(item, max_depth - 1) for item in value]
+        return REDACTED if _is_secret_list(value) else [redact_json(item, max_depth - 1, public) for item in value]
     if isinstance(value, dict):
-        return {redact_text(name): _member(name, item, max_depth - 1) for name, item in value.items()}
+        return {redact_text(name): _member(name, item, max_depth - 1, public) for name, item in value.items()}
     return value
 
 
-def _member(name: str, value: Any, max_depth: int) -> Any:
+def _member(name: str, value: Any, max_depth: int, public: str | None) -> Any:
     if value is not None and not isinstance(value, bool) and _says_secret(name):
         return REDACTED
-    return redact_json(value, max_depth)
+    return redact_json(value, max_depth, public)
 
 
 @lru_cache(MAX_CACHED)

@@ -137,7 +137,7 @@ async def _ensure_staging(connection: AsyncConnection) -> None:
 async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Sequence[msgspec.Struct]]) -> int:
     """Copy rows into the session's staging table, which is empty at the start of every transaction; how many."""
     driver = await _driver(connection)
-    columns, types = _COLUMNS[relation]
+    columns, types = COLUMNS[relation]
     statement = sql.SQL("COPY pg_temp.{} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(f"stage_{relation}"), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
@@ -170,6 +170,7 @@ async def _news(driver: Driver, name: str) -> News:
 
 
 async def _store_payments(driver: Driver, staged: int) -> News:
+    await driver.execute(_statement("find_by_index"))
     await driver.execute(_statement("lock_payment_heads"))
     news = await _news(driver, "store_payments")
     if sum(news.values()) < staged:
@@ -241,5 +242,5 @@ def _columns(relation: str) -> tuple[Sequence[str], Sequence[str]]:
     return [*names, "batch"], [*types, "int2"]
 
 
-_COLUMNS = {relation: _columns(relation) for relation in _STRUCTS}
+COLUMNS = {relation: _columns(relation) for relation in _STRUCTS}
 """Per relation: staged columns in the order of the struct's fields, and the driver's names of their types."""

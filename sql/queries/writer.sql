@@ -41,6 +41,12 @@ SELECT project_id, wallet_id, asset_id, ts, agent_id, amount, slot, commitment, 
   CAST(NULL AS uuid) AS crossing_id, CAST(NULL AS smallint) AS batch
 FROM tollwatch.balance_samples WITH NO DATA
 
+-- name: find_by_index
+-- Until the end of the transaction, no plan reads heads from end to end. The driver prepares these statements, which have
+-- no parameters, so PostgreSQL plans them once for a session: perhaps while there are few heads, and then there are many.
+-- Before PostgreSQL 18 what is off has a cost that makes it compile the plan.
+SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
+
 -- name: lock_payment_heads
 -- Lock the heads of the staged payments in key order, making those that are missing (rank -1: nothing told yet). DO UPDATE
 -- … WHERE false locks a row and writes nothing.
@@ -56,9 +62,10 @@ ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
 -- Move staged payments into the relation and their heads. A transition is a duplicate when its payment was told that
 -- status before, or when its transaction settled another payment. Returns batch and stored.
 WITH staged AS (
-  SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, h.told
+  SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, (
+      SELECT h.told FROM tollwatch.payment_heads h
+      WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id)) AS told
   FROM pg_temp.stage_payments s
-  JOIN tollwatch.payment_heads h USING (project_id, payment_id)
   ORDER BY s.project_id, s.ts, s.id, s.batch
 ), judged AS (
   SELECT *, told & tollwatch.payment_bit(status) <> 0
@@ -81,9 +88,10 @@ WITH staged AS (
     session_id, status, amount, asset_id, pay_to, service, resource, facilitator, signature, slot, commitment,
     confirmations, fee_lamports, retry_count, backoff_ms, error_type, failure_reason, facilitator_response::jsonb,
     metadata::jsonb,
-    repeated OR (status = 'settled' AND signature IS NOT NULL
-      AND (project_id, signature, payment_id) NOT IN (SELECT project_id, signature, payment_id FROM settled))
+    repeated OR (status = 'settled' AND signature IS NOT NULL AND mine IS NULL)
   FROM judged
+  LEFT JOIN (SELECT project_id AS of_project, signature AS by, payment_id AS mine FROM settled) settled
+    ON (of_project, by, mine) = (project_id, signature, payment_id)
   ORDER BY project_id, ts, id
   ON CONFLICT DO NOTHING
   RETURNING id, project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, request_id, signature,
@@ -98,38 +106,47 @@ WITH staged AS (
   WINDOW payment AS (PARTITION BY project_id, payment_id)
   ORDER BY project_id, payment_id, rank DESC, ts, amount, asset_id, agent_id
 ), moved AS (
-  UPDATE tollwatch.payment_heads h
-  SET told = h.told | b.told,
-    opened_ts = least(h.opened_ts, b.opened_ts),
-    last_ts = greatest(h.last_ts, b.last_ts),
-    request_id = least(h.request_id, b.request_id),
-    signature = least(h.signature, b.signature),
+  INSERT INTO tollwatch.payment_heads AS h
+    (project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank, told, opened_ts, last_ts, request_id,
+      signature)
+  SELECT project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank, told, opened_ts, last_ts, request_id,
+    signature
+  FROM best
+  ON CONFLICT (project_id, payment_id) DO UPDATE
+  SET told = h.told | excluded.told,
+    opened_ts = least(h.opened_ts, excluded.opened_ts),
+    last_ts = greatest(h.last_ts, excluded.last_ts),
+    request_id = least(h.request_id, excluded.request_id),
+    signature = least(h.signature, excluded.signature),
     (rank, status, origin, ts, agent_id, asset_id, amount) = (
       SELECT w.rank, w.status, w.origin, w.ts, w.agent_id, w.asset_id, w.amount
-      FROM (VALUES (b.rank, b.status, b.origin, b.ts, b.agent_id, b.asset_id, b.amount),
+      FROM (VALUES (excluded.rank, excluded.status, excluded.origin, excluded.ts, excluded.agent_id, excluded.asset_id,
+                     excluded.amount),
                    (h.rank, h.status, h.origin, h.ts, h.agent_id, h.asset_id, h.amount))
         AS w (rank, status, origin, ts, agent_id, asset_id, amount)
       ORDER BY w.rank DESC, w.ts, w.amount, w.asset_id, w.agent_id
       LIMIT 1)
-  FROM best b
-  WHERE (h.project_id, h.payment_id) = (b.project_id, b.payment_id)
-  RETURNING 1
 )
 SELECT 0 AS batch, count(*) AS stored FROM stored
 WHERE (SELECT max(batch) FROM pg_temp.stage_payments) = 0
 UNION ALL
 SELECT batch, count(*) FROM stored
 JOIN (
-  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_payments ORDER BY project_id, ts, id, batch
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch
+  FROM pg_temp.stage_payments
+  ORDER BY project_id, ts, id, batch
 ) first USING (project_id, ts, id)
 WHERE (SELECT max(batch) FROM pg_temp.stage_payments) > 0
 GROUP BY batch
 
 -- name: drop_untold_payment_heads
 -- Heads that were made for transitions which then turned out to be stored under another payment already.
-DELETE FROM tollwatch.payment_heads h
-USING pg_temp.stage_payments s
-WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.rank < 0
+DELETE FROM tollwatch.payment_heads
+WHERE ctid = ANY (ARRAY(
+  SELECT (
+    SELECT h.ctid FROM tollwatch.payment_heads h
+    WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.rank < 0)
+  FROM pg_temp.stage_payments s))
 
 -- name: store_api_requests
 -- Move staged requests into the relation. Returns batch and stored.
@@ -152,7 +169,9 @@ WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) = 0
 UNION ALL
 SELECT batch, count(*) FROM stored
 JOIN (
-  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_api_requests ORDER BY project_id, ts, id, batch
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch
+  FROM pg_temp.stage_api_requests
+  ORDER BY project_id, ts, id, batch
 ) first USING (project_id, ts, id)
 WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) > 0
 GROUP BY batch
@@ -188,7 +207,9 @@ WHERE (SELECT max(batch) FROM pg_temp.stage_audit_events) = 0
 UNION ALL
 SELECT batch, count(*), coalesce(bool_or(event_type IN ('breaker_opened', 'breaker_closed')), false) AS breakers FROM stored
 JOIN (
-  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_audit_events ORDER BY project_id, ts, id, batch
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch
+  FROM pg_temp.stage_audit_events
+  ORDER BY project_id, ts, id, batch
 ) first USING (project_id, ts, id)
 WHERE (SELECT max(batch) FROM pg_temp.stage_audit_events) > 0
 GROUP BY batch
@@ -260,7 +281,9 @@ WHERE (SELECT max(batch) FROM pg_temp.stage_queue_events) = 0
 UNION ALL
 SELECT batch, count(*) FROM stored
 JOIN (
-  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch FROM pg_temp.stage_queue_events ORDER BY project_id, ts, id, batch
+  SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch
+  FROM pg_temp.stage_queue_events
+  ORDER BY project_id, ts, id, batch
 ) first USING (project_id, ts, id)
 WHERE (SELECT max(batch) FROM pg_temp.stage_queue_events) > 0
 GROUP BY batch
