@@ -89,6 +89,8 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
     keys = Keys(engine, deadlines, clock, presence=presence, guesses_per_s=settings.key_guesses_per_s)
     directory = Directory(engine, settings, clock, deadlines=deadlines, presence=presence)
     registry = CollectorRegistry()
+    ingest_metrics = IngestMetrics(registry)
+    ingest_metrics.watch(lambda: writer.waiting)
     limit_metrics = LimitMetrics(registry)
     writer = GroupWriter(FactWriter(engine, deadlines), max_waiting=settings.ingest_queue)
     direct = DirectKeeper(directory, writer)

@@ -20,6 +20,16 @@ class IngestMetrics:
             registry=registry,
         )
 
+        self._waiting = Gauge(
+            "tollwatch_ingest_waiting_events",
+            "Events that wait for the database, of at most TOLLWATCH_INGEST_QUEUE.",
+            registry=registry,
+        )
+
+    def watch(self, waiting: Callable[[], int]) -> None:
+        """Tell what this returns as the number of events that wait."""
+        self._waiting.set_function(waiting)
+
     def count(self, event_type: str, result: str, code: str = "", number: int = 1) -> None:
         """Add `number` events."""
         if number:

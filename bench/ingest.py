@@ -138,14 +138,14 @@ class Bench:
         """An order to the API, with events that nobody sent."""
         self.seed += 1
         share, connections = SMALL[per_body]
-        number = max(per_body * connections, int(self.size * share))
+        number = max(2 * per_body, int(self.size * share))
         order = Order(
             port=self.settings.port,
             path="/v1/events",
             kind=kind,
             events=number,
             per_body=per_body,
-            connections=connections,
+            connections=min(connections, number // per_body),
             key=self.key,
             seed=self.seed,
         )

@@ -188,6 +188,9 @@ class Settings:
     pool_size: int = _setting("POOL_SIZE", _parse_count, "database connections of one process", "10")
     max_body: int = _setting("MAX_BODY", parse_size, "largest ingest body, as sent and as decompressed", "8M")
     max_batch: int = _setting("MAX_BATCH", _parse_count, "most events in one body", "10000")
+    ingest_queue: int = _setting(
+        "INGEST_QUEUE", _parse_count, "events that may wait for the database before clients are sent away", "20000"
+    )
     body_memory: int = _setting(
         "BODY_MEMORY",
         _parse_memory,
@@ -226,9 +229,6 @@ class Settings:
     )
     key_guesses_per_s: int = _setting(
         "KEY_GUESSES_PER_S", _parse_count, "keys a second that do not exist, of one address; 0: no limit", "10"
-    )
-    ingest_queue: int = _setting(
-        "INGEST_QUEUE", _parse_count, "events that may wait for the database before clients are sent away", "20000"
     )
     max_unregistered: int = _setting(
         "MAX_UNREGISTERED",

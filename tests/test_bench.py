@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -78,3 +79,21 @@ def test_a_database_with_another_project_is_refused(url):
         connection.execute("INSERT INTO tollwatch.projects (name) VALUES ('acme')")
     with pytest.raises(AssertionError, match="holds project 'acme'"):
         run("storage", url)
+
+
+def test_ingest_is_measured_beside_the_bare_database(url):
+    environ = os.environ | {"TOLLWATCH_DATABASE_URL": url, "TOLLWATCH_PORT": str(free_ports(1))}
+    command = [sys.executable, "-m", "bench.ingest", "--events", "1000", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for kind in ("api_request", "payment"):
+        found = {line["case"]: line for line in lines if line.get("type") == kind}
+        assert {"bare", "copy", "api 1000", "api 1000, 10 % repeated", "api 100", "api 1"} <= set(found)
+        assert found["bare"]["ratio_to_bare"] == 1
+        assert all(line["events_per_s"] > 0 for case, line in found.items() if case != "api memory")
+        assert 0 < found["api 100"]["p50_ms"] <= found["api 100"]["p99_ms"]
+        assert 0 < found["api memory"]["now_mb"] <= found["api memory"]["peak_mb"]
+    for rival in ("influxdb", "victoria-metrics"):
+        (said,) = [line for line in lines if line["case"] == rival and "type" not in line]
+        assert said.get("installed") is False or said["durability"]

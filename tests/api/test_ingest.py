@@ -328,3 +328,39 @@ async def test_the_examples_are_accepted(client, clock):
     clock.now = EXAMPLES_TIME + timedelta(minutes=1)
     answer = await send(client, *EVENTS.values())
     assert (answer["accepted"], answer["rejected"]) == (len(EVENTS), [])
+
+
+async def test_fifty_clients_of_single_events_with_overlaps_each_hear_of_their_own(client, connect, query):
+    events = [payment(amount=str(number)) for number in range(40)]
+
+    async def one_client(number):
+        async with connect(Authorization=client.headers["Authorization"]) as own:
+            return [(which % 40, await send(own, events[which % 40])) for which in (number, number + 3)]
+
+    told = [pair for part in await asyncio.gather(*map(one_client, range(50))) for pair in part]
+    accepted = [0] * len(events)
+    for which, answer in told:
+        assert answer["accepted"] + answer["duplicates"] == 1
+        accepted[which] += answer["accepted"]
+    assert accepted == [1] * len(events)
+    assert await query("SELECT count(*), sum(amount) FROM tollwatch.payments") == [(40, sum(range(40)))]
+
+
+async def test_what_only_the_database_refuses_is_rejected_alone(client, query):
+    await query("ALTER TABLE tollwatch.payments ADD CONSTRAINT lucky CHECK (amount <> 7)")
+    batches = [[payment(amount=number), audit(), api_request(), payment()] for number in (7, 8, 9, 7, 10)]
+    answers = await asyncio.gather(*(send(client, *batch) for batch in batches))
+    assert [answer["accepted"] for answer in answers] == [3, 4, 4, 3, 4]
+    for answer, batch in zip(answers, batches, strict=True):
+        assert [(one["index"], one["id"], one["code"]) for one in answer["rejected"]] == [
+            (0, event["id"], "not_storable") for event in batch[:1] if event["amount"] == 7
+        ]
+        assert all("lucky" in one["message"] for one in answer["rejected"])
+    assert await query("SELECT count(*) FROM tollwatch.payments") == [(8,)]
+
+
+async def test_members_that_say_nothing_or_the_default_change_nothing(client, query):
+    quiet = payment(slot=None, metadata=None, origin="agent", retry_count=0, failure_reason="a: b")
+    assert (await send(client, quiet, audit(agent=None), payment(metadata={"a:b": "c:d"})))["accepted"] == 3
+    assert (await send_raw(client, lines(quiet, payment()), "application/x-ndjson")).json()["duplicates"] == 1
+    assert await query("SELECT metadata FROM tollwatch.payments WHERE metadata IS NOT NULL") == [({"a:b": "c:d"},)]

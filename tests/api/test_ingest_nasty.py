@@ -319,6 +319,13 @@ RAW = [
     ("amount twice", lines(payment()).replace("}", ', "amount": "9"}'), Code.MALFORMED),
     ("amount twice, spaced", lines(payment()).replace("}", ', "amount" : "9"}'), Code.MALFORMED),
     ("amount twice, escaped", lines(payment()).replace("}", ', "\\u0061mount": "9"}'), Code.MALFORMED),
+    (
+        "amount twice, hidden by an escaped colon",
+        lines(payment(failure_reason="a")).replace('"a"', '"\\u003a"').replace("}", ', "amount": "9"}'),
+        Code.MALFORMED,
+    ),
+    ("amount twice, hidden by a null", lines(payment(slot=None)).replace("}", ', "amount": "9"}'), Code.MALFORMED),
+    ("digest with a blank", lines(api_request(request_digest="ab" * 31 + " a")), Code.INVALID_FIELD),
     ("twice within metadata", lines(payment(metadata={})).replace("{}", '{"a": 1, "a": 2}'), Code.MALFORMED),
     ("amount with an exponent", lines(payment(amount=17)).replace(" 17", " 1e3"), Code.INVALID_AMOUNT),
     ("amount a wide exponent", lines(payment(amount=17)).replace(" 17", " 1e400000"), Code.INVALID_AMOUNT),
@@ -357,6 +364,23 @@ async def test_a_wrong_line_is_refused_alone(client):
         answer = (await send_raw(client, line + "\n" + lines(audit()), "application/x-ndjson")).json()
         assert answer["accepted"] == (1 if code else 2), (name, answer)
         assert code is None or rejection(answer) == code.value, (name, answer)
+
+
+async def test_a_wrong_event_of_an_array_is_refused_alone(client):
+    for name, event, code in RAW:
+        if name in ("unclosed", "deep", "a control character") or "NaN" in name or "Infinity" in name:
+            continue  # no JSON as a whole
+        answer = (await send_raw(client, f"[{json.dumps(audit())}, {event}, {json.dumps(payment())}]")).json()
+        assert answer["accepted"] == (2 if code else 3), (name, answer)
+        assert code is None or rejection(answer) == code.value, (name, answer)
+
+
+async def test_two_events_on_a_line_and_one_on_two_lines_are_refused(client):
+    one, two = json.dumps(audit()), json.dumps(payment())
+    for body in (f"{one} {two}", one.replace(",", ",\n", 1)):
+        answer = (await send_raw(client, body, "application/x-ndjson")).json()
+        assert answer["accepted"] == 0
+        assert {one["code"] for one in answer["rejected"]} == {"malformed"}
 
 
 async def test_a_line_that_is_not_utf8_is_refused_alone(client):
