@@ -69,12 +69,18 @@ class Window:
 
 
 @dataclass(kw_only=True)
-class Batch:
-    """The events of a body, in order. `refused`: index → why there is no event (`None` in `events`)."""
+class Decoded:
+    """Events in order. `refused`: index → why there is no event (`None` in `events`)."""
 
-    body: Body
     events: Sequence[AnyEvent | None]
     refused: dict[int, Rejected] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Batch(Decoded):
+    """The events of a body."""
+
+    body: Body
 
     def rejection(self, index: int, why: Rejected) -> tuple[str, Rejection]:
         """The type of the event, as a label, and what the answer says about it."""

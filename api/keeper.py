@@ -9,8 +9,8 @@ from typing import Protocol
 from api.rejections import MAX_ECHO, Code, Rejected, shown
 from store.directory import Address, AssetName, Directory, mint_of
 from store.drafts import Drafts, resolve
-from store.facts import Stored
-from store.group_writer import GroupWriter
+from store.facts import Facts, Stored
+from store.group_writer import Written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,18 @@ class Keeper(Protocol):
         ...
 
 
-class DirectKeeper:
-    """Resolves ids and writes, in a transaction that small batches share."""
+class Writer(Protocol):
+    """Where facts go: `store.group_writer.GroupWriter`, or what stands in front of a writer."""
 
-    def __init__(self, directory: Directory, writer: GroupWriter) -> None:
+    async def write(self, facts: Facts) -> Written:
+        """Returns after the commit. Raises DatabaseError: nothing was stored."""
+        ...
+
+
+class DirectKeeper:
+    """Resolves ids and writes."""
+
+    def __init__(self, directory: Directory, writer: Writer) -> None:
         self._directory = directory
         self._writer = writer
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from api.decode import BREATH, Batch, Window, event_time, read_amount, read_json, read_time
+from api.decode import BREATH, Decoded, Window, event_time, read_amount, read_json, read_time
 from api.dependencies import Caller
 from api.events import AnyEvent, ApiRequest, Audit, Balance, Event, Payment, Queue
 from api.keeper import no_id
@@ -33,7 +33,7 @@ Made: TypeAlias = tuple[Any, Address | None, AssetName | None]
 """A fact, and the wallet and the asset that it names."""
 
 
-async def make_drafts(batch: Batch, window: Window, caller: Caller, directory: Directory) -> Drafts:
+async def make_drafts(batch: Decoded, window: Window, caller: Caller, directory: Directory) -> Drafts:
     """The drafts of a batch. Events that cannot become one have their reason in `refused`. Raises DatabaseError."""
     names = {event.agent for event in batch.events if event is not None and event.agent is not None}
     agents = await directory.agents(caller.project_id, names)
@@ -50,14 +50,14 @@ async def make_drafts(batch: Batch, window: Window, caller: Caller, directory: D
     return await _with_known_symbols(drafter.drafts, batch, directory)
 
 
-async def _with_known_symbols(drafts: Drafts, batch: Batch, directory: Directory) -> Drafts:
+async def _with_known_symbols(drafts: Drafts, batch: Decoded, directory: Directory) -> Drafts:
     named = {name for _, rows in drafts.by_relation() for name in set(rows.assets) if name is not None}
     symbols = {name for name in named if mint_of(name) is None}
     unknown = symbols - (await directory.assets(drafts.project_id, symbols)).keys()
     return drafts if not unknown else _without(drafts, batch, unknown)
 
 
-def _without(drafts: Drafts, batch: Batch, unknown: set[AssetName]) -> Drafts:
+def _without(drafts: Drafts, batch: Decoded, unknown: set[AssetName]) -> Drafts:
     kept = Drafts(project_id=drafts.project_id)
     for relation, rows in drafts.by_relation():
         for fact, wallet, asset, index in zip(rows.facts, rows.wallets, rows.assets, rows.indexes, strict=True):

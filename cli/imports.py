@@ -9,18 +9,19 @@ from datetime import UTC, datetime
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.decode import Window, event_time, read_event
+from api.decode import Decoded, Window, event_time, read_event
 from api.dependencies import Caller
 from api.events import AnyEvent, ApiRequest, Audit, Balance, Payment, Queue
 from api.keeper import DirectKeeper
 from api.rejections import Code, Rejected
-from api.resolve import Candidate, make_drafts
+from api.resolve import make_drafts
 from cli.maintenance import Account
 from store.backfill import BackfillWriter, oldest_kept
 from store.deadlines import Deadlines
 from store.directory import Directory
 from store.edition import Edition
-from store.facts import RELATIONS, Facts, Stored
+from store.facts import RELATIONS, Facts
+from store.group_writer import Written
 from store.identity import EPOCH
 from store.settings import Settings
 
@@ -65,36 +66,37 @@ class Importer:
     async def take(self, batch: Sequence[tuple[int, bytes]], account: Account) -> None:
         """Store what can be stored of a batch, in one transaction. Raises DatabaseError: nothing of it was stored."""
         now = datetime.now(UTC)
-        refused: dict[int, Rejected] = {}
-        candidates = []
-        for number, raw in batch:
+        window = replace(Window.at(now, self.settings), oldest=EPOCH)
+        events: list[AnyEvent | None] = []
+        decoded = Decoded(events=events)
+        for index, (_, raw) in enumerate(batch):
             try:
-                candidates.append(self._candidate(number, raw, now))
+                events.append(self._event(raw, window, now))
             except Rejected as exc:
-                refused[number] = exc
-        drafts = await make_drafts(candidates, self.caller, self.directory)
-        refused |= {one.index: one.refused for one in candidates if one.refused is not None}
+                events.append(None)
+                decoded.refused[index] = exc
+        drafts = await make_drafts(decoded, window, self.caller, self.directory)
         kept = await DirectKeeper(self.directory, _Stamp(self.writer)).keep(drafts)
-        refused |= kept.refused
+        refused = {**decoded.refused, **kept.refused}
         new = kept.new.total if kept.new is not None else 0
         account.accepted += new
         account.duplicates += len(batch) - len(refused) - new
-        for number in sorted(refused):
-            account.reject(number, refused[number].code.value, refused[number].message)
+        for index in sorted(refused):
+            account.reject(batch[index][0], refused[index].code.value, refused[index].message)
 
     async def refresh(self) -> int:
         """Make the touched hours again. Returns how many."""
         return await self.writer.refresh()
 
-    def _candidate(self, number: int, raw: bytes, now: datetime) -> Candidate:
+    def _event(self, raw: bytes, window: Window, now: datetime) -> AnyEvent:
         event = read_event(raw)
-        ts = event_time(event.id, event.ts, replace(Window.at(now, self.settings), oldest=EPOCH))
+        ts = event_time(event.id, event.ts, window)
         oldest = oldest_kept(_RELATION[type(event)], now, self.settings)
         if ts < oldest:
             raise Rejected(
                 Code.TOO_LATE, f"{ts:%Y-%m-%d} is before {oldest:%Y-%m-%d}, and retention would drop it at once"
             )
-        return Candidate(index=number, event=event, ts=ts)
+        return event
 
 
 class _Stamp:
@@ -103,9 +105,9 @@ class _Stamp:
     def __init__(self, writer: BackfillWriter) -> None:
         self._writer = writer
 
-    async def write(self, facts: Facts) -> Stored:
+    async def write(self, facts: Facts) -> Written:
         """Raises DatabaseError: nothing was stored."""
         for relation in RELATIONS:
             rows = getattr(facts, relation)
             rows[:] = [msgspec.structs.replace(row, origin=ORIGIN) for row in rows]
-        return await self._writer.write(facts)
+        return Written(stored=await self._writer.write(facts))

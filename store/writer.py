@@ -95,6 +95,10 @@ class FactWriter:
                 await _ensure_staging(connection)
                 new = await self._store(connection, group)
                 await driver.commit()
+            except pg.FeatureNotSupported as exc:
+                # A plan of before a migration; a new session has none.
+                await connection.invalidate()
+                raise DatabaseConflict(str(exc)) from exc
             except BaseException:
                 # The pool does not see what happens on the driver's connection.
                 if driver.closed:
