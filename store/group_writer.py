@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,7 +92,8 @@ class GroupWriter:
         while self._queue and len(self._running) < SLOTS:
             group = self._take()
             if group:
-                task = asyncio.create_task(self._run(group))
+                # A transaction is not one request's: it has nobody's context.
+                task = asyncio.create_task(self._run(group), context=Context())
                 self._running.add(task)
                 task.add_done_callback(self._free_slot)
 

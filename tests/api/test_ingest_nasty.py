@@ -368,8 +368,8 @@ async def test_a_wrong_line_is_refused_alone(client):
 
 async def test_a_wrong_event_of_an_array_is_refused_alone(client):
     for name, event, code in RAW:
-        if name in ("unclosed", "deep", "a control character") or "NaN" in name or "Infinity" in name:
-            continue  # no JSON as a whole
+        if name in ("unclosed", "a control character") or any(word in name for word in ("NaN", "Infinity", "deep")):
+            continue  # the array cannot be read as a whole
         answer = (await send_raw(client, f"[{json.dumps(audit())}, {event}, {json.dumps(payment())}]")).json()
         assert answer["accepted"] == (2 if code else 3), (name, answer)
         assert code is None or rejection(answer) == code.value, (name, answer)
