@@ -39,8 +39,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 async def ingest(request: Request, held: State, caller: Ingester) -> Response:
     """Store a batch of events, exactly once. One bad event never sinks its batch.
 
-    Accepted events are committed when the answer arrives. Sending a batch again, whole or in part, is always safe: what
-    is there already counts as a duplicate and changes nothing.
+    Accepted events are committed when the answer arrives or, with `spooled`, safe on a disk and in the database soon.
+    Sending a batch again, whole or in part, is always safe: what is there already counts as a duplicate and changes
+    nothing.
     """
     batch = await read_batch(await read_body(request, held, caller))
     held.limits.admit(caller, events=len(batch.events))
