@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from api import draining, spool_service
 from api.app import create_app
 from api.keeper import Kept
 from api.spooling import SpoolingKeeper
@@ -43,6 +44,14 @@ async def gate(database_url):
 def deadlines(deadlines):
     """Short ones, where a test waits for them to pass."""
     return replace(deadlines, connect=1, pool_checkout=1, direct_write=0.3, cached_look_up=0.3, shutdown=2)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Looks follow each other more closely than in production."""
+    monkeypatch.setattr(draining, "TICK_S", 0.02)
+    monkeypatch.setattr(draining, "FAILED_S", 0.1)
+    monkeypatch.setattr(spool_service, "WATCH_S", 0.05)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The ledger: whatever is killed, stopped, cut or full, an acknowledged event is there once, and nothing that was not sent.
 
-TOLLWATCH_TEST_LEDGER_SECONDS (8) is how long, TOLLWATCH_TEST_LEDGER_FAULTS (seconds / 10, 6 at least) how many faults at
+TOLLWATCH_TEST_LEDGER_SECONDS (5) is how long, TOLLWATCH_TEST_LEDGER_FAULTS (seconds / 10, 6 at least) how many faults at
 least, TOLLWATCH_TEST_LEDGER_SEED what random things follow from. The long form:
 
     TOLLWATCH_TEST_LEDGER_SECONDS=600 TOLLWATCH_TEST_LEDGER_FAULTS=50 pytest -s tests/e2e/test_ledger.py
@@ -28,7 +28,7 @@ from tests.databases import traversable_folder
 from tests.e2e.ledger import AMOUNT, Api, Books, Client, Database, Faults, SmallDisk
 from tests.e2e.stack import free_ports
 
-SECONDS = float(os.environ.get("TOLLWATCH_TEST_LEDGER_SECONDS", "8"))
+SECONDS = float(os.environ.get("TOLLWATCH_TEST_LEDGER_SECONDS", "5"))
 FAULTS = int(os.environ.get("TOLLWATCH_TEST_LEDGER_FAULTS", str(max(6, round(SECONDS / 10)))))
 SEED = int(os.environ.get("TOLLWATCH_TEST_LEDGER_SEED", str(secrets.randbelow(10**6))))
 LONGEST_AWAY = min(60.0, SECONDS / 6)
