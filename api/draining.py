@@ -14,7 +14,7 @@ import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -64,7 +64,16 @@ class _Progress:
 class Drainer:
     """Empties the spool. One per process; `run` until cancelled."""
 
-    def __init__(self, spool: Spool, keeper: SpoolingKeeper, presence: Presence, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        keeper: SpoolingKeeper,
+        presence: Presence,
+        backlog: Backlog,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._spool = spool
         self._keeper = keeper
         self._presence = presence
@@ -218,7 +227,7 @@ class Drainer:
         self._keeper.resume()
         if self._keeper.is_busy:
             # Half of the time is for live batches.
-            await asyncio.sleep(min(MAX_PAUSE_S, time.monotonic() - started))
+            await self._sleep(min(MAX_PAUSE_S, time.monotonic() - started))
 
     async def _patiently(self, work: Awaitable[T]) -> T:
         """Wait for the one transaction under way; tell the others meanwhile that the database is slow."""

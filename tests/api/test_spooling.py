@@ -19,6 +19,7 @@ from api.app import create_app
 from api.keeper import Kept
 from api.spooling import SpoolingKeeper
 from store import rollups
+from store.backlog import Outcome
 from store.drafts import Drafts
 from store.engine import create_engine
 from store.errors import DatabaseConflict, DatabaseRefusedData, DatabaseTimeout, DatabaseUnavailable
@@ -488,6 +489,52 @@ class TestCaches:
         await until(lambda: empty(app), "drained")
         clock.advance(5)
         assert (await send_raw(client, b"[]")).status_code == 401
+
+
+class SlowBacklog:
+    """A database that takes its time, and says how much."""
+
+    seconds = patience = 5
+
+    def __init__(self):
+        self.worked, self.at_once, self.most = [], 0, 0
+
+    async def ping(self):
+        pass
+
+    async def store(self, batch):
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        started = time.monotonic()
+        await asyncio.sleep(0.01)
+        self.worked.append(time.monotonic() - started)
+        self.at_once -= 1
+        return Outcome(new=len(batch))
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_the_drain_leaves_half_of_the_time_to_live_batches(tmp_path, clock, busy):
+    folder = SpoolFolder(tmp_path / "spool", max_bytes=1024**2, lock_seconds=1)
+    spool = Spool(folder, segment_bytes=64 * 1024, clock=clock)
+    await spool.open()
+    for _ in range(5):
+        await spool.append(Drafts(project_id=1).encode(), draining.BATCH_EVENTS)  # a transaction each
+    paused = []
+
+    async def sleep(seconds):
+        paused.append(seconds)
+
+    presence, backlog = Presence(clock), SlowBacklog()
+    keeper = SpoolingKeeper(TestKeeper.Direct(), spool, presence, seconds=1)
+    live = asyncio.create_task(asyncio.sleep(60))
+    if busy:
+        keeper._writing.add(live)
+    assert await draining.Drainer(spool, keeper, presence, backlog, sleep=sleep).step()
+    live.cancel()
+    assert (len(backlog.worked), backlog.most) == (5, 1)
+    assert len(paused) == (5 if busy else 0)
+    assert all(pause >= worked for pause, worked in zip(paused, backlog.worked, strict=False))
+    await spool.close()
 
 
 class TestKeeper:
