@@ -27,7 +27,7 @@ from store.presence import Presence
 from store.spool.appender import Spool
 
 MAX_LATE = 64
-"""Late direct writes that are left to end on their own; with more of them under way everything goes to the spool."""
+"""Late direct writes that are being ended; with more of them everything goes to the spool."""
 
 SPOOLING = "spooling_begins"
 DIRECT_AGAIN = "spooling_ends"
@@ -98,9 +98,11 @@ class SpoolingKeeper:
         finally:
             self._writing.discard(task)
             if not task.done():
-                # Ending it takes an answer of the database, so nobody waits for that.
+                # Out of the queue, if it is still there. Ending a statement takes an answer of the database, or ten
+                # seconds, so nobody waits for that.
                 self._late.add(task)
                 task.add_done_callback(self._late_ended)
+                task.cancel()
         if not done:
             raise DatabaseTimeout(f"a batch was not committed within {self._seconds:g} s")
         return task.result()

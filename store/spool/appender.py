@@ -179,9 +179,11 @@ class Spool:
 
         Raises OSError: it is still there, and the next process will commit it once more, which changes nothing.
         """
-        self._sealed.remove(segment)
-        left = any(other.lane is segment.lane for other in self._sealed)
-        await self._in_thread(partial(self._remove, segment, put_aside=put_aside, left=left))
+        left = any(other.lane is segment.lane for other in self._sealed if other is not segment)
+        try:
+            await self._in_thread(partial(self._remove, segment, put_aside=put_aside, left=left))
+        finally:
+            self._sealed.remove(segment)
 
     def put_behind(self) -> None:
         """The oldest segment cannot be drained now: another one first."""
