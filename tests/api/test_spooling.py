@@ -267,10 +267,10 @@ async def test_a_full_spool_is_503_with_retry_after_and_nothing_counted(client, 
     assert sample(app, "has_room") == 0
     await gate.open()
     await until(lambda: empty(app), "drained")
-    await until(lambda: ready(client), "ready again")
+    await until(lambda: is_ready(client), "ready again")
 
 
-async def ready(client):
+async def is_ready(client):
     return (await client.get("/readyz")).status_code == 200
 
 
