@@ -157,6 +157,8 @@ class Measure:
                 ).fetchall()
                 chosen = tuple(str(row[0]) for row in rows)
                 self._choices[variable["name"]] = chosen if variable["includeAll"] else chosen[:1]
+                if variable.get("allValue"):
+                    self._choices[variable["name"]] = (variable["allValue"].strip("'"),)
         return self._choices
 
     def _timed(self, ask: Callable[[str], int], ranges: tuple[str, ...], pause: float = 0.0) -> tuple[Timed, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grafana.named import statement
+from grafana.named import ALL_AGENTS, statement
 from grafana.panels import Panel, Section, build_panel, build_section, place
 from grafana.sdk import CHOICES, POSTGRES, SqlQuery, dashboard, datasource, model
 
@@ -16,13 +16,17 @@ TAG = "tollwatch"
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """A choice at the top: `query` is `file.name` of SQL, or PromQL. Several at once unless it says otherwise."""
+    """A choice at the top: `query` is `file.name` of SQL, or PromQL. Several at once unless it says otherwise.
+
+    `every`: what stands for all of them, as it is written in a query; None: each of them, in a list.
+    """
 
     name: str
     description: str
     query: str
     several: bool = True
     at_range: bool = False
+    every: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ NETWORK = Variable(
     query="variables.network",
     several=False,
 )
-AGENT = Variable(name="agent", description="Agents, archived ones too.", query="variables.agent")
+AGENT = Variable(name="agent", description="Agents, archived ones too.", query="variables.agent", every=ALL_AGENTS)
 ASSET = Variable(name="asset", description="Assets held or paid in.", query="variables.asset", at_range=True)
 SERVICE = Variable(
     name="service", description="Paid origins within the range.", query="variables.service", at_range=True
@@ -119,6 +123,8 @@ def _variable(variable: Variable, plugin: str) -> dashboard.QueryVariable:
     if variable.several:
         every = model.VariableOption(selected=True, text=["All"], value=["$__all"])
         built.multi(True).include_all(True).current(every)
+        if variable.every is not None:
+            built.all_value(variable.every)
     return built
 
 

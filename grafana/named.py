@@ -3,6 +3,10 @@
 -- name: low_wallets
 -- Balances below their threshold.
 SELECT …
+
+`{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges and days on
+long ones, by service while all agents are chosen and by agent else; `{agent_payments}` and `{agent_requests}` by agent
+always. What a range and a choice do not need is folded away when the statement is planned.
 """
 
 from __future__ import annotations
@@ -26,6 +30,46 @@ def statements(file: str) -> dict[str, str]:
 
 
 def statement(path: str) -> str:
-    """One statement by `file.name`. Raises LookupError."""
+    """One statement by `file.name`, its sources filled in. Raises LookupError."""
     file, name = path.split(".")
-    return statements(file)[name]
+    return _SOURCE.sub(lambda found: _SOURCES[found[1]], statements(file)[name])
+
+
+ALL_AGENTS = "'*'"
+"""What Grafana puts in place of `agent` while all are chosen: a list of thousands would cost more than the answer."""
+_CHOSEN = "agent IN (${agent:sqlstring})"
+_ALL = "'*' IN (${agent:sqlstring})"
+
+
+def _rollups(rollup: str, columns: str, within: str, *, most_days: int = 8) -> str:
+    """Hours of ranges up to so many days, whole days (UTC) of longer ones."""
+    span = "$__timeTo()::timestamptz - $__timeFrom()::timestamptz"
+    return "\n  UNION ALL\n".join(
+        f"  SELECT {columns}\n  FROM {rollup}_{size}\n"  # noqa: S608 (our own names)
+        f"  WHERE $__timeFilter(bucket) AND {span} {compared} INTERVAL '{most_days} days' AND {within}"
+        for size, compared in (("hourly", "<="), ("daily", ">"))
+    )
+
+
+def _either(service_rollup: str, agent_rollup: str, columns: str, *, most_days: int = 8) -> str:
+    of_all = _rollups(service_rollup, f"CAST(NULL AS text) AS agent, {columns}", _ALL, most_days=most_days)
+    of_some = _rollups(agent_rollup, f"agent, {columns}", f"NOT {_ALL} AND {_CHOSEN}", most_days=most_days)
+    return f"(\n{of_all}\n  UNION ALL\n{of_some}\n)"
+
+
+_PAYMENTS = (
+    "bucket, asset, network, service, status, origin, payments, duplicates, amount, tokens, retry_amount, retry_tokens"
+)
+_REQUESTS = "bucket, service, outcome, requests, retries, retry_successes, backoff_ms_sum"
+_SOURCES = {
+    "agent": f"({_ALL} OR {_CHOSEN})",
+    "payments": f"{_either('service_payments', 'payments', _PAYMENTS)} AS payments",
+    "requests": f"{_either('service_requests', 'requests', _REQUESTS)} AS requests",
+    "latency": _either("service_latency", "request_latency", "bucket, service, latency_bucket, requests", most_days=2)
+    + " AS latency",
+    "agent_payments": f"(\n{_rollups('payments', f'agent, {_PAYMENTS}', f'({_ALL} OR {_CHOSEN})', most_days=1)}\n) AS payments",
+    "agent_requests": f"(\n{_rollups('requests', f'agent, {_REQUESTS}', f'({_ALL} OR {_CHOSEN})', most_days=1)}\n) AS requests",
+}
+_BALANCES = "bucket, agent, network, wallet, asset, slot_last, tokens_last, inflow, outflow"
+_SOURCES["balances"] = f"(\n{_rollups('balances', _BALANCES, _SOURCES['agent'], most_days=2)}\n) AS b"
+_SOURCE = re.compile("{(" + "|".join(_SOURCES) + ")}")

@@ -36,6 +36,8 @@ class Deadlines:
     """Any lock wait (`lock_timeout`)."""
     crossing_lock: float = 0.5
     """A step of a rollup's watermark waiting for writers: others queue behind it."""
+    rollup_fill: float = 3600.0
+    """The first refresh, over all time, of a rollup that a migration made."""
     migration_statement: float = 5.0
     """One statement of a migration, unless the revision says otherwise."""
     migration_lock: float = 1.5

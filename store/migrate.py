@@ -18,10 +18,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import migrations
-from store import edition, horizons, policies, roles
+from store import edition, horizons, policies, roles, rollups
 from store.deadlines import Deadlines
-from store.edition import Offer
-from store.engine import create_engine, wrap_errors
+from store.edition import Edition, Offer
+from store.engine import create_engine, reading, wrap_errors
 from store.errors import DatabaseTimeout, SchemaMismatch, StartRefused
 from store.logs import event
 from store.named_sql import query
@@ -60,6 +60,14 @@ async def upgrade(settings: Settings, deadlines: Deadlines, revision: str = "hea
     changed.
     """
     await _migrate(settings, deadlines, lambda *ready: _upgrade(*ready, revision))
+    engine = create_engine(settings.required_database_url, deadlines, pool_size=1, statement=deadlines.rollup_fill)
+    try:
+        async with reading(engine) as connection:
+            record = await edition.recorded(connection)
+        if record is Edition.COMMUNITY:
+            await rollups.fill(engine)
+    finally:
+        await engine.dispose()
 
 
 async def downgrade(settings: Settings, deadlines: Deadlines, revision: str = "base") -> None:

@@ -127,7 +127,7 @@ async def _make_again(
     """Aggregate hours and ended days. Hours whose facts have expired must not be among them: they stay as they are."""
     ended = [day for day in days if day < floor(target, DAY)]
     for rollup in of(relation):
-        for span in _spans(ended if rollup.hourly else hours, rollup.bucket):
+        for span in _spans(ended if rollup.bucket == DAY else hours, rollup.bucket):
             await _aggregate_again(connection, edition, rollup, span)
 
 
@@ -194,7 +194,7 @@ async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str
         found = await connection.execute(text(query("own_exact_until")), values)
     else:
         relation = next(item for item in RELATIONS if item.name == known.relation)
-        parts = [item for item in ROLLUPS if item.name in (known.name, known.hourly)]
+        parts = list(lineage(known))
         more = {
             "rollups": [part.name for part in parts],
             "widths": [part.bucket for part in parts],
@@ -203,6 +203,35 @@ async def exact_until(connection: AsyncConnection, edition: Edition, rollup: str
         found = await connection.execute(text(query("continuous_exact_until")), values | more)
     moment: datetime = found.scalar_one()
     return moment
+
+
+def lineage(rollup: Rollup) -> Iterator[Rollup]:
+    """A rollup, what it is made of, and so on to the hours of facts."""
+    yield rollup
+    for parent in ROLLUPS:
+        if parent.name == rollup.hourly:
+            yield from lineage(parent)
+
+
+async def fill(engine: AsyncEngine) -> int:
+    """Refresh, over all time, continuous aggregates that were never refreshed although what they are made of was.
+
+    Their policy reaches back `rollup_window` only, and its first run would hide what is older. For after a migration that
+    makes them. Returns how many.
+    """
+    filled = 0
+    async with autocommitting(engine) as connection:
+        for rollup in ROLLUPS:
+            if rollup.hourly is None:
+                continue
+            names = {"rollup": rollup.name, "made_of": rollup.hourly}
+            if not (await connection.execute(text(query("is_unfilled")), names)).scalar_one():
+                continue
+            end = floor(datetime.now(UTC) - rollup.bucket, rollup.bucket)
+            values = {"rollup": f"tollwatch.{rollup.name}", "from_ts": EPOCH, "to_ts": end}
+            await connection.execute(text(query("refresh_continuous")), values)
+            filled += 1
+    return filled
 
 
 async def expire(engine: AsyncEngine, edition: Edition, settings: Settings) -> int:

@@ -4,27 +4,27 @@
 -- Breakers that are open or half open now.
 SELECT count(*) AS "not closed"
 FROM breakers
-WHERE state <> 'closed' AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+WHERE state <> 'closed' AND {agent} AND component IN (${component:sqlstring})
 
 -- name: retry_rate_total
 -- Share of the attempts that were retries.
 SELECT sum(retries) / nullif(sum(requests), 0) AS "retry rate"
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND outcome <> 'skipped_open'
-  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE outcome <> 'skipped_open'
+  AND service IN (${service:sqlstring})
 
 -- name: retry_success_total
 -- Share of the retries that were answered.
 SELECT sum(retry_successes) / nullif(sum(retries), 0) AS "success after retry"
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE service IN (${service:sqlstring})
 
 -- name: retry_cost_total
 -- Money settled for retries, per asset.
 SELECT asset, sum(retry_tokens) AS tokens
-FROM spend_by_service
-WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
-  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {payments}
+WHERE status = 'settled' AND network IN (${network:sqlstring})
+  AND service IN (${service:sqlstring})
 GROUP BY asset
 ORDER BY asset
 
@@ -35,13 +35,13 @@ WITH paid AS (
   SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM spend_by_service
   WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
-    AND network IN (${network:sqlstring}) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+    AND network IN (${network:sqlstring}) AND {agent} AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3, 4
 ), skipped AS (
   SELECT bucket, agent, service, sum(requests) AS attempts
   FROM requests_hourly
   WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
-    AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+    AND {agent} AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
 ), priced AS (
   SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
@@ -66,9 +66,9 @@ SELECT asset, sum(tokens) AS tokens FROM avoided GROUP BY asset ORDER BY asset
 -- name: skipped_total
 -- Attempts that open breakers held back.
 SELECT coalesce(sum(requests), 0) AS skipped
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
-  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE outcome = 'skipped_open'
+  AND service IN (${service:sqlstring})
 
 -- name: states
 -- State of each breaker: 0 closed, 1 half open, 2 open. One row where a state begins (or the range does), one at its end.
@@ -81,7 +81,7 @@ CROSS JOIN LATERAL (
   SELECT least(now(), $__timeTo()) WHERE ended_at IS NULL OR ended_at > $__timeTo()
 ) edge
 WHERE started_at <= $__timeTo() AND (ended_at IS NULL OR ended_at > $__timeFrom())
-  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+  AND {agent} AND component IN (${component:sqlstring})
 ORDER BY 1, 2
 
 -- name: time_not_closed
@@ -91,7 +91,7 @@ SELECT agent || ' ' || component AS breaker,
     / extract(epoch FROM least(now(), $__timeTo()) - $__timeFrom()::timestamptz) AS "of the time"
 FROM breaker_intervals
 WHERE state <> 'closed' AND started_at <= $__timeTo() AND (ended_at IS NULL OR ended_at > $__timeFrom())
-  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+  AND {agent} AND component IN (${component:sqlstring})
 GROUP BY 1
 ORDER BY 2 DESC, 1
 LIMIT 30
@@ -102,7 +102,7 @@ SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", replace(event_t
   sum(events) AS value
 FROM audit_hourly
 WHERE $__timeFilter(bucket) AND event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
-  AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+  AND {agent} AND component IN (${component:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -110,7 +110,7 @@ ORDER BY 1, 2
 -- The newest transitions, and how long each state lasted; without an end: the present one.
 SELECT started_at, agent, component, state, seconds, ended_at
 FROM breaker_intervals
-WHERE $__timeFilter(started_at) AND agent IN (${agent:sqlstring}) AND component IN (${component:sqlstring})
+WHERE $__timeFilter(started_at) AND {agent} AND component IN (${component:sqlstring})
 ORDER BY started_at DESC, agent, component
 LIMIT 100
 
@@ -118,8 +118,8 @@ LIMIT 100
 -- Share of the attempts that were retries, by service.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
   sum(retries) / nullif(sum(requests) FILTER (WHERE outcome <> 'skipped_open'), 0) AS value
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE service IN (${service:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -127,8 +127,8 @@ ORDER BY 1, 2
 -- Share of the retries that were answered, by service.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
   sum(retry_successes) / nullif(sum(retries), 0) AS value
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE service IN (${service:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -136,8 +136,8 @@ ORDER BY 1, 2
 -- How long attempts waited before they were made, by service.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
   sum(backoff_ms_sum) AS value
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE service IN (${service:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -145,17 +145,17 @@ ORDER BY 1, 2
 -- Attempts that open breakers held back, by service.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service AS metric,
   coalesce(sum(requests) FILTER (WHERE outcome = 'skipped_open'), 0) AS value
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {requests}
+WHERE service IN (${service:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
 -- name: retry_cost
 -- Money settled for retries, per asset.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", asset || ' spent' AS metric, sum(retry_tokens) AS value
-FROM spend_by_service
-WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
-  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {payments}
+WHERE status = 'settled' AND network IN (${network:sqlstring})
+  AND service IN (${service:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2
 
@@ -165,13 +165,13 @@ WITH paid AS (
   SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM spend_by_service
   WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
-    AND network IN (${network:sqlstring}) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+    AND network IN (${network:sqlstring}) AND {agent} AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3, 4
 ), skipped AS (
   SELECT bucket, agent, service, sum(requests) AS attempts
   FROM requests_hourly
   WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
-    AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+    AND {agent} AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
 ), priced AS (
   SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
@@ -202,19 +202,24 @@ SELECT agent, service, sum(requests) FILTER (WHERE outcome <> 'skipped_open') AS
   sum(retries) / nullif(sum(requests) FILTER (WHERE outcome <> 'skipped_open'), 0) AS retry_rate,
   sum(retry_successes) / nullif(sum(retries), 0) AS success_after_retry,
   coalesce(sum(requests) FILTER (WHERE outcome = 'skipped_open'), 0) AS skipped, sum(backoff_ms_sum) AS backoff_ms
-FROM requests_hourly
-WHERE $__timeFilter(bucket) AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM {agent_requests}
+WHERE service IN (${service:sqlstring})
 GROUP BY agent, service
 ORDER BY retries DESC, agent, service
 LIMIT 100
 
 -- name: causes
--- Why attempts did not succeed.
+-- Why attempts did not succeed: the newest 1,000 of them within the range.
 SELECT agent, service, outcome, coalesce(error_type, 'not said') AS error_type, count(*) AS attempts, max(ts) AS latest,
   (max(ARRAY[to_char(ts AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'), coalesce(failure_reason, '')]))[2] AS latest_reason
-FROM api_requests
-WHERE $__timeFilter(ts) AND outcome IN ('retrying', 'failed', 'skipped_open')
-  AND agent IN (${agent:sqlstring}) AND service IN (${service:sqlstring})
+FROM (
+  SELECT ts, agent, service, outcome, error_type, failure_reason
+  FROM api_requests
+  WHERE $__timeFilter(ts) AND outcome IN ('retrying', 'failed', 'skipped_open')
+    AND {agent} AND service IN (${service:sqlstring})
+  ORDER BY ts DESC
+  LIMIT 1000
+) newest
 GROUP BY 1, 2, 3, 4
 ORDER BY attempts DESC, agent, service
 LIMIT 100

@@ -31,6 +31,6 @@ SELECT DISTINCT component FROM breakers ORDER BY component
 SELECT ts AS "time", event_type AS title, concat_ws(' ', agent, component) AS "text", severity AS tags
 FROM audit_events
 WHERE $__timeFilter(ts) AND event_type IN ('breaker_opened', 'paused', 'resumed', 'topped_up', 'session_limit_reached')
-  AND (agent IN (${agent:sqlstring}) OR agent IS NULL)
+  AND ({agent} OR agent IS NULL)
 ORDER BY ts DESC
 LIMIT 200

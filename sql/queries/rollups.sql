@@ -135,6 +135,16 @@ SELECT bucket FROM tollwatch_internal.{rollup} WHERE bucket >= :from_ts
 CALL public.refresh_continuous_aggregate(CAST(:rollup AS regclass), CAST(:from_ts AS timestamptz), CAST(:to_ts AS timestamptz),
   force => :force, options => CAST('{"refresh_newest_first": false}' AS jsonb))
 
+-- name: is_unfilled
+-- Whether a continuous aggregate was never refreshed, although the one that it is made of was.
+SELECT bool_or(user_view_name = :rollup AND watermark IS NULL) AND bool_or(user_view_name = :made_of AND watermark IS NOT NULL)
+FROM (
+  SELECT c.user_view_name,
+    nullif(_timescaledb_functions.cagg_watermark(c.mat_hypertable_id), -210866803200000000) AS watermark
+  FROM _timescaledb_catalog.continuous_agg c
+  WHERE c.user_view_schema = 'tollwatch'
+) w
+
 -- name: fold_state
 -- Until when one relation's buckets are folded; holds off other folds until the end of the transaction.
 SELECT folded_until FROM tollwatch.totals_state WHERE relation = :relation FOR UPDATE

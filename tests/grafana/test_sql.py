@@ -40,6 +40,8 @@ def looking_at(statement, span, reader, *, timescaledb):
         found = [row[0] for row in reader.execute(expand(variable["query"], looking))]
         assert found, f"{variable['name']}: nothing to choose from"
         values[variable["name"]] = found if variable["includeAll"] else found[:1]
+        if variable.get("allValue"):  # put in as it is: a list of one, in the quotes that it has
+            values[variable["name"]] = [variable["allValue"].strip("'")]
     return looking
 
 

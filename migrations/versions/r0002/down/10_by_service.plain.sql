@@ -1,0 +1,25 @@
+-- The rollups by service go; those by agent lose their second index.
+DROP VIEW tollwatch_read.service_payments_hourly;
+DROP VIEW tollwatch_read.service_requests_hourly;
+DROP VIEW tollwatch_read.service_latency_hourly;
+DROP VIEW tollwatch_read.service_payments_daily;
+DROP VIEW tollwatch_read.service_requests_daily;
+DROP VIEW tollwatch_read.service_latency_daily;
+DROP VIEW tollwatch.service_payments_daily;
+DROP TABLE tollwatch_internal.service_payments_daily;
+DROP VIEW tollwatch.service_requests_daily;
+DROP TABLE tollwatch_internal.service_requests_daily;
+DROP VIEW tollwatch.service_latency_daily;
+DROP TABLE tollwatch_internal.service_latency_daily;
+DROP VIEW tollwatch.service_payments_hourly;
+DROP TABLE tollwatch_internal.service_payments_hourly;
+DROP VIEW tollwatch.service_requests_hourly;
+DROP TABLE tollwatch_internal.service_requests_hourly;
+DROP VIEW tollwatch.service_latency_hourly;
+DROP TABLE tollwatch_internal.service_latency_hourly;
+DROP INDEX tollwatch_internal.payments_hourly_agent;
+DROP INDEX tollwatch_internal.requests_hourly_agent;
+DROP INDEX tollwatch_internal.request_latency_hourly_agent;
+DROP INDEX tollwatch_internal.payments_daily_agent;
+DROP INDEX tollwatch_internal.requests_daily_agent;
+DROP INDEX tollwatch_internal.request_latency_daily_agent;
