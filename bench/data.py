@@ -30,7 +30,7 @@ from store.horizons import RELATIONS
 from store.named_sql import query, split
 from store.settings import SOLANA_MAINNET, Settings
 
-VERSION = 2
+VERSION = 3
 KEPT = timedelta(hours=12)
 """Data whose end is older is made anew: some reads look at the last hours before now."""
 BLOCK = 20

@@ -56,10 +56,10 @@ CREATE OR REPLACE FUNCTION bench.agent_of(q bigint) RETURNS int LANGUAGE sql STA
 RETURN CAST(floor({agents} * power(bench.u(q, 2), 1.4)) AS int)
 
 -- name: make_resource_of
--- What request q asks for (0 to 999): one of 20 resources at one of its agent's three services.
+-- What request q asks for (0 to 199): one of four resources at one of its agent's three services.
 CREATE OR REPLACE FUNCTION bench.resource_of(q bigint, agent int) RETURNS int LANGUAGE sql STABLE PARALLEL SAFE
-RETURN (agent * 7 + (ARRAY[0, 0, 0, 17, 17, 31])[1 + (bench.h(q, 3) & 1023) * 6 / 1024]) % 50 * 20
-  + CAST((bench.h(q, 4) & 1023) * 20 / 1024 AS int)
+RETURN (agent * 7 + (ARRAY[0, 0, 0, 17, 17, 31])[1 + (bench.h(q, 3) & 1023) * 6 / 1024]) % 50 * 4
+  + CAST(bench.h(q, 4) & 3 AS int)
 
 -- name: make_recorded
 -- When a fact was recorded: agents send what they have every five seconds, each in its own transaction.
@@ -106,18 +106,18 @@ WHERE w.project_id = :project_id
 DROP TABLE IF EXISTS bench.resources
 
 -- name: make_resources
--- The price list: 50 services with 20 resources each, their prices and their terms.
+-- The price list: 50 services with four resources each, their prices and their terms.
 CREATE TABLE bench.resources AS
-SELECT n AS item, service, service || '/v1/items/' || n % 20 AS resource, price, pay_to, 'items' AS endpoint_type,
-  jsonb_build_object('x402Version', 2, 'resource', jsonb_build_object('url', service || '/v1/items/' || n % 20,
-    'description', 'Item ' || n % 20, 'mimeType', 'application/json'), 'accepts', jsonb_build_array(jsonb_build_object(
+SELECT n AS item, service, service || '/v1/items/' || n % 4 AS resource, price, pay_to, 'items' AS endpoint_type,
+  jsonb_build_object('x402Version', 2, 'resource', jsonb_build_object('url', service || '/v1/items/' || n % 4,
+    'description', 'Item ' || n % 4, 'mimeType', 'application/json'), 'accepts', jsonb_build_array(jsonb_build_object(
     'scheme', 'exact', 'network', '{network}', 'asset', 'EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v',
     'amount', CAST(price AS text), 'payTo', tollwatch_read.base58(pay_to), 'maxTimeoutSeconds', 60,
     'extra', jsonb_build_object('feePayer', tollwatch_read.base58(sha256('facilitator')))))) AS terms
-FROM generate_series(0, 999) AS n
+FROM generate_series(0, 199) AS n
 CROSS JOIN LATERAL (
-  SELECT 'https://service-' || lpad(CAST(n / 20 AS text), 2, '0') || '.example' AS service,
-    (1 + n / 20 * 37 % 40) * 500 * (1 + n % 4) AS price, sha256(int4send(n / 20)) AS pay_to
+  SELECT 'https://service-' || lpad(CAST(n / 4 AS text), 2, '0') || '.example' AS service,
+    (1 + n / 4 * 37 % 40) * 500 * (1 + n % 4) AS price, sha256(int4send(n / 4)) AS pay_to
 ) of
 
 -- name: make_sessions
@@ -146,11 +146,11 @@ SELECT :project_id, ts, bench.v7(ts, n, 10), bench.v7(asked_at, q, 20), attempt,
   CASE WHEN is_paid AND is_last THEN bench.v7(asked_at, q, 30) END, is_paid AND outcome = 'ok',
   CASE WHEN outcome <> 'skipped_open' THEN
     greatest(1, round(exp(5.3 + 0.6 * sqrt(-2 * ln(bench.u(n, 12))) * cos(2 * pi() * bench.u(n, 13))))) END,
-  (attempt - 1) * 500, 'service-' || o.item / 20, CASE outcome WHEN 'skipped_open' THEN 'open' ELSE 'closed' END, outcome,
+  (attempt - 1) * 500, 'service-' || o.item / 4, CASE outcome WHEN 'skipped_open' THEN 'open' ELSE 'closed' END, outcome,
   CASE outcome WHEN 'retrying' THEN 'upstream_error' WHEN 'failed' THEN 'rejected' END,
   CASE outcome WHEN 'retrying' THEN 'HTTP 503' WHEN 'failed' THEN 'invalid_exact_svm_payload_amount_insufficient' END,
   CASE WHEN outcome = 'ok' AND bench.u(n, 14) < :digests THEN sha256(int8send(bench.h(n, 15))) END,
-  CASE WHEN outcome = 'ok' THEN 900 + o.item % 20 * 40 + (bench.h(n, 16) & 31) END,
+  CASE WHEN outcome = 'ok' THEN 900 + o.item % 4 * 200 + (bench.h(n, 16) & 31) END,
   CASE WHEN outcome = 'ok' THEN date_trunc('minute', ts) END, 'agent', bench.recorded(ts, agent)
 FROM (
   SELECT m.*, asked_at + (attempt - 1) * INTERVAL '700 ms' AS ts,
@@ -236,8 +236,8 @@ FROM (
 -- Events [from_n, to_n) of retries and failures.
 INSERT INTO tollwatch.audit_events (project_id, ts, id, event_type, severity, agent_id, component, request_id, entity_type, entity_id,
   details, origin, recorded_at)
-SELECT :project_id, ts, bench.v7(ts, n, 60), kind.event_type, kind.severity, CAST(:agent0 AS int) + agent, 'service-' || item / 20,
-  bench.v7(asked_at, q, 20), 'service', 'service-' || item / 20, jsonb_build_object('attempt', 2), 'agent',
+SELECT :project_id, ts, bench.v7(ts, n, 60), kind.event_type, kind.severity, CAST(:agent0 AS int) + agent, 'service-' || item / 4,
+  bench.v7(asked_at, q, 20), 'service', 'service-' || item / 4, jsonb_build_object('attempt', 2), 'agent',
   bench.recorded(ts, agent)
 FROM (
   SELECT *, bench.asked_at(q) AS asked_at, bench.asked_at(q) + INTERVAL '1 s' AS ts, bench.agent_of(q) AS agent,
@@ -378,11 +378,10 @@ SELECT request_id FROM tollwatch.payment_heads WHERE project_id = :project_id OR
 SELECT coalesce(sum(z.numrows_pre_compression), 0) AS rows,
   coalesce(sum(z.uncompressed_heap_size + z.uncompressed_toast_size + z.uncompressed_index_size), 0) AS row_bytes,
   sum(pg_total_relation_size(format('%I.%I', k.chunk_schema, k.chunk_name)::regclass)
-    + pg_total_relation_size(format('%I.%I', p.schema_name, p.table_name)::regclass)) AS column_bytes,
+    + z.compressed_heap_size + z.compressed_toast_size + z.compressed_index_size) AS column_bytes,
   min(k.range_start) AS from_ts, max(k.range_end) AS to_ts
 FROM timescaledb_information.chunks k
-JOIN _timescaledb_catalog.chunk c ON (c.schema_name, c.table_name) = (k.chunk_schema, k.chunk_name)
-JOIN _timescaledb_catalog.chunk p ON p.id = c.compressed_chunk_id
+JOIN _timescaledb_catalog.chunk c ON c.relid = format('%I.%I', k.chunk_schema, k.chunk_name)::regclass
 JOIN _timescaledb_catalog.compression_chunk_size z ON z.chunk_id = c.id
 WHERE k.hypertable_schema = 'tollwatch' AND k.hypertable_name = '{relation}' AND k.is_compressed
 

@@ -1,5 +1,6 @@
 -- Reads of hours and days: rollup rows summed over the grouping that was asked for, newest first. {size} is hourly or daily
--- (store/readers/listings_buckets.py).
+-- (store/readers/listings_buckets.py). {payments}, {requests} and {latency} are rollups by agent where agents are asked for,
+-- else those by service, where {agent_id} is 0.
 --
 -- A column that is not asked for is a constant (0 or '') in the inner SELECT. The plan is made for the very values, so the
 -- CASE folds to the column or to the constant, and a constant in GROUP BY, in ORDER BY and in a row comparison costs
@@ -15,13 +16,13 @@ FROM (
   FROM (
     SELECT r.bucket, r.asset_id, r.payments, r.duplicates, r.amount, r.retry_amount, r.fee_lamports,
       r.retries,
-      CASE WHEN CAST(:by_agent AS boolean) THEN r.agent_id ELSE 0 END AS agent_id,
+      CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
       CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service,
       CASE WHEN CAST(:by_status AS boolean) THEN r.status ELSE '' END AS status,
       CASE WHEN CAST(:by_origin AS boolean) THEN r.origin ELSE '' END AS origin
-    FROM tollwatch.payments_{size} r
+    FROM tollwatch.{payments}_{size} r
     WHERE r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
-      AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
+      AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
       AND (CAST(:asset_ids AS int[]) IS NULL OR r.asset_id = ANY (:asset_ids))
       AND (CAST(:status AS text) IS NULL OR r.status = :status)
       AND (CAST(:origin AS text) IS NULL OR r.origin = :origin)
@@ -51,12 +52,12 @@ WITH page AS MATERIALIZED (
   FROM (
     SELECT r.bucket, r.requests, r.retries, r.retry_successes, r.paid, r.latency_ms_sum, r.latency_ms_min,
       r.latency_ms_max, r.backoff_ms_sum, r.response_bytes_sum,
-      CASE WHEN CAST(:by_agent AS boolean) THEN r.agent_id ELSE 0 END AS agent_id,
+      CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
       CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service,
       CASE WHEN CAST(:by_outcome AS boolean) THEN r.outcome ELSE '' END AS outcome
-    FROM tollwatch.requests_{size} r
+    FROM tollwatch.{requests}_{size} r
     WHERE r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
-      AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
+      AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
       AND (CAST(:outcome AS text) IS NULL OR r.outcome = :outcome)
       AND (CAST(:service AS text) IS NULL OR r.service = :service)
   ) k
@@ -70,13 +71,13 @@ WITH page AS MATERIALIZED (
   SELECT k.bucket, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts
   FROM (
     SELECT r.bucket, r.latency_bucket, r.requests,
-      CASE WHEN CAST(:by_agent AS boolean) THEN r.agent_id ELSE 0 END AS agent_id,
+      CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
       CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service
-    FROM tollwatch.request_latency_{size} r
+    FROM tollwatch.{latency}_{size} r
     WHERE CAST(:quantiles AS boolean)
       AND r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
       AND r.bucket >= (SELECT min(bucket) FROM page)
-      AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
+      AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
       AND (CAST(:service AS text) IS NULL OR r.service = :service)
   ) k
   GROUP BY k.bucket, k.agent_id, k.service
@@ -124,12 +125,12 @@ FROM (
     sum(k.amount) AS amount, sum(k.retry_amount) AS retry_amount
   FROM (
     SELECT r.bucket, r.asset_id, r.payments, r.amount, r.retry_amount,
-      CASE WHEN CAST(:by_agent AS boolean) THEN r.agent_id ELSE 0 END AS agent_id,
+      CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
       CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service
-    FROM tollwatch.payments_{size} r
+    FROM tollwatch.{payments}_{size} r
     WHERE r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
       AND r.status = 'settled' AND r.payments > 0
-      AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
+      AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
       AND (CAST(:asset_ids AS int[]) IS NULL OR r.asset_id = ANY (:asset_ids))
       AND (CAST(:service AS text) IS NULL OR r.service = :service)
   ) k

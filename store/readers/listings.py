@@ -39,6 +39,10 @@ class Listing(Generic[R]):
             found = found.replace("{" + name + "}", value)
         return found
 
+    def statement_for(self, _asked: Asked) -> str:
+        """The text that answers a question best."""
+        return self.statement
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -74,7 +78,7 @@ async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) 
         "project_id": asked.project_id,
         "limit": asked.limit + 1,
     }
-    found = await connection.execute(text(listing.statement), parameters)
+    found = await connection.execute(text(listing.statement_for(asked)), parameters)
     return [listing.row.from_row(row) for row in found.mappings()]
 
 

@@ -15,26 +15,55 @@ from store.readers import positions, values, values_buckets
 from store.readers.listings import Asked, Listing, Page, cut, fetch
 from store.readers.positions import Window
 
-FIRST_PART = timedelta(days=7)
+FIRST_PART = timedelta(days=1)
 """Buckets are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
+FIRST_PART_OF_AGENTS = timedelta(hours=1)
+"""The same where an hour may have a row for each of thousands of agents."""
 PART_GROWTH = 4
 
 B = TypeVar("B", bound=values_buckets.Bucket)
 R = TypeVar("R", bound=values.Row)
 _NAMES = {HOUR: "hourly", DAY: "daily"}
+_BY_AGENT = {"payments": "payments", "requests": "requests", "latency": "request_latency", "agent_id": "r.agent_id"}
+_BY_SERVICE = {
+    "payments": "service_payments",
+    "requests": "service_requests",
+    "latency": "service_latency",
+    "agent_id": "0",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BucketListing(Listing[B], Generic[B]):
-    """One list of buckets of one size. `rollups`: what it is made of, without the size."""
+    """One list of buckets of one size. `rollups`: what it is made of, without the size; what those are made of is
+    checked with them.
+    """
 
     rollups: tuple[str, ...]
     size: timedelta = HOUR
+    always_by_agent: bool = False
 
     @property
     def statement(self) -> str:
         """The statement's text, on the rollups of this size."""
         return super().statement.replace("{size}", _NAMES[self.size])
+
+    def statement_for(self, asked: Asked) -> str:
+        """The same on the rollups by agent, or by service if no agent is asked for."""
+        found = self.statement
+        for name, value in (_BY_AGENT if self.is_of_agents(asked) else _BY_SERVICE).items():
+            found = found.replace("{" + name + "}", value)
+        return found
+
+    def is_of_agents(self, asked: Asked) -> bool:
+        """Whether agents are told apart, or one is asked for."""
+        return self.always_by_agent or "by_agent" in asked.filters or "agent_id" in asked.filters
+
+    def first_part(self, asked: Asked) -> timedelta:
+        """How much of the range to look at first."""
+        if self.is_of_agents(asked) and not asked.filters.keys() & {"agent_id", "wallet_ids"}:
+            return max(FIRST_PART_OF_AGENTS, self.size)
+        return FIRST_PART * (self.size / HOUR)
 
     def daily(self) -> Self:
         """The same list of days."""
@@ -53,8 +82,9 @@ async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: 
     range with little in it takes few statements.
     """
     assert asked.window is not None
+    assert isinstance(listing, BucketListing)
     rows: list[R] = []
-    part, window, position = FIRST_PART, asked.window, asked.position
+    part, window, position = listing.first_part(asked), asked.window, asked.position
     while True:
         end: datetime = position.before_bucket  # type: ignore[attr-defined]
         from_ts = end - min(part, end - asked.window.from_ts)
@@ -71,7 +101,7 @@ PAYMENTS = BucketListing(
     query="read_payments_buckets",
     row=values_buckets.PaymentsBucket,
     position=positions.PaymentsBucketPosition,
-    rollups=("payments",),
+    rollups=("service_payments",),
     filters=(
         *("by_agent", "by_service", "by_status", "by_origin"),
         *("agent_id", "asset_ids", "status", "origin", "service"),
@@ -81,7 +111,7 @@ REQUESTS = BucketListing(
     query="read_requests_buckets",
     row=values_buckets.RequestsBucket,
     position=positions.RequestsBucketPosition,
-    rollups=("requests", "request_latency"),
+    rollups=("service_requests", "service_latency"),
     filters=("by_agent", "by_service", "by_outcome", "agent_id", "outcome", "service", "quantiles"),
 )
 BALANCES = BucketListing(
@@ -89,13 +119,14 @@ BALANCES = BucketListing(
     row=values_buckets.BalancesBucket,
     position=positions.BalancesBucketPosition,
     rollups=("balances",),
+    always_by_agent=True,
     filters=("agent_id", "wallet_ids", "asset_ids"),
 )
 SPEND = BucketListing(
     query="read_spend",
     row=values_buckets.Spend,
     position=positions.SpendPosition,
-    rollups=("payments",),
+    rollups=("service_payments",),
     filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
 )
 RETRY_HEALTH = BucketListing(
@@ -103,6 +134,7 @@ RETRY_HEALTH = BucketListing(
     row=values_buckets.RetryHealth,
     position=positions.RetryHealthPosition,
     rollups=("requests", "payments"),
+    always_by_agent=True,
     filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
     of={"is_total": "false"},
 )

@@ -83,9 +83,10 @@ async def plan(engine, world, listing, window, position, **filters):
         "project_id": world.project_id,
         "limit": 101,
     }
+    asked = Asked(project_id=world.project_id, window=window, position=position, limit=100, filters=filters)
     async with reading(engine) as connection:
         explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) "
-        return list((await connection.execute(text(explain + listing.statement), parameters)).scalars())
+        return list((await connection.execute(text(explain + listing.statement_for(asked)), parameters)).scalars())
 
 
 def pages_read(lines):

@@ -14,6 +14,8 @@ DROP MATERIALIZED VIEW tollwatch.service_latency_hourly;
 DROP INDEX _timescaledb_internal.payments_hourly_agent;
 DROP INDEX _timescaledb_internal.requests_hourly_agent;
 DROP INDEX _timescaledb_internal.request_latency_hourly_agent;
+DROP INDEX _timescaledb_internal.balances_hourly_agent;
 DROP INDEX _timescaledb_internal.payments_daily_agent;
 DROP INDEX _timescaledb_internal.requests_daily_agent;
 DROP INDEX _timescaledb_internal.request_latency_daily_agent;
+DROP INDEX _timescaledb_internal.balances_daily_agent;

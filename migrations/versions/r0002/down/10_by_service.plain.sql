@@ -20,6 +20,8 @@ DROP TABLE tollwatch_internal.service_latency_hourly;
 DROP INDEX tollwatch_internal.payments_hourly_agent;
 DROP INDEX tollwatch_internal.requests_hourly_agent;
 DROP INDEX tollwatch_internal.request_latency_hourly_agent;
+DROP INDEX tollwatch_internal.balances_hourly_agent;
 DROP INDEX tollwatch_internal.payments_daily_agent;
 DROP INDEX tollwatch_internal.requests_daily_agent;
 DROP INDEX tollwatch_internal.request_latency_daily_agent;
+DROP INDEX tollwatch_internal.balances_daily_agent;

@@ -280,11 +280,15 @@ CREATE INDEX requests_hourly_agent ON tollwatch_internal.requests_hourly (projec
 
 CREATE INDEX request_latency_hourly_agent ON tollwatch_internal.request_latency_hourly (project_id, agent_id, bucket);
 
+CREATE INDEX balances_hourly_agent ON tollwatch_internal.balances_hourly (project_id, agent_id, bucket);
+
 CREATE INDEX payments_daily_agent ON tollwatch_internal.payments_daily (project_id, agent_id, bucket);
 
 CREATE INDEX requests_daily_agent ON tollwatch_internal.requests_daily (project_id, agent_id, bucket);
 
 CREATE INDEX request_latency_daily_agent ON tollwatch_internal.request_latency_daily (project_id, agent_id, bucket);
+
+CREATE INDEX balances_daily_agent ON tollwatch_internal.balances_daily (project_id, agent_id, bucket);
 
 -- Payments per hour by asset, service, status and origin, whoever paid. Amounts in atomic units; tokens in whole ones.
 CREATE VIEW tollwatch_read.service_payments_hourly WITH (security_barrier) AS
