@@ -98,6 +98,13 @@ FROM (
   ) b
   WHERE h.project_id = :project_id
     AND (h.wallet_id, h.asset_id) <= (CAST(:before_wallet_id AS int), CAST(:before_asset_id AS int))
+    -- Pairs that the agent has, or had within the range: the others would be looked into for nothing.
+    AND (CAST(:agent_id AS int) IS NULL OR h.agent_id = :agent_id OR h.wallet_id IN (
+      SELECT r.wallet_id
+      FROM tollwatch.balances_daily r
+      WHERE r.project_id = :project_id AND r.agent_id = :agent_id
+        AND r.bucket > CAST(:from_ts AS timestamptz) - INTERVAL '1 day' AND r.bucket < :to_ts
+    ))
     AND (CAST(:wallet_ids AS int[]) IS NULL OR h.wallet_id = ANY (:wallet_ids))
     AND (CAST(:asset_ids AS int[]) IS NULL OR h.asset_id = ANY (:asset_ids))
   ORDER BY h.wallet_id DESC, h.asset_id DESC, b.ts DESC
