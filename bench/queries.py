@@ -116,6 +116,7 @@ class Measure:
         self._warm_up = min(2, repeat - 1)
         self._printer = printer
         self._choices: dict[str, tuple[str, ...]] = {}
+        self._failures = 0
 
     def route(self, route: Route, names: Names, key: str, connection: http.client.HTTPConnection) -> None:
         """One form of one route."""
@@ -126,7 +127,9 @@ class Measure:
             connection.request("GET", route.url(random, names, within), headers={"Authorization": f"Bearer {key}"})
             response = connection.getresponse()
             body = response.read()
-            if response.status != 200:
+            if response.status == 503:
+                self._failures += 1  # it took longer than a read may take
+            elif response.status != 200:
                 raise SystemExit(f"{route.case}: {response.status} {body[:500]!r}")
             return len(body)
 
@@ -141,7 +144,11 @@ class Measure:
         def ask(name: str) -> int:
             start, end = window(self._world, name, random)
             statement = panel.sql(start, end, self._variables(panel, connection))
-            return len(connection.execute(statement.encode()).fetchall())
+            try:
+                return len(connection.execute(statement.encode()).fetchall())
+            except psycopg.errors.QueryCanceled:
+                self._failures += 1  # it took longer than a reader's statement may take
+                return 0
 
         self._print(panel.case, panel.kind, *self._timed(ask, tuple(RANGES)), "rows")
 
@@ -178,7 +185,9 @@ class Measure:
         every = [value for values in taken.values() for value in values]
         each = {f"p95_{name}_ms": round(percentile(values, 95), 2) for name, values in taken.items() if name in RANGES}
         figures = {"p50_ms": round(percentile(every, 50), 2), "p95_ms": round(percentile(every, 95), 2), **each}
-        self._printer.line(case, kind=kind, **figures, **{f"largest_{unit}": largest, "repeats": len(every)})
+        counts = {f"largest_{unit}": largest, "repeats": len(every), "timed_out": self._failures}
+        self._printer.line(case, kind=kind, **figures, **counts)
+        self._failures = 0
 
 
 if __name__ == "__main__":

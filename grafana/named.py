@@ -4,9 +4,9 @@
 -- Balances below their threshold.
 SELECT …
 
-`{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges and days on
-long ones, by service while all agents are chosen and by agent else; `{agent_payments}` and `{agent_requests}` by agent
-always. What a range and a choice do not need is folded away when the statement is planned.
+`{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges, days
+on long ones, by service while all agents are chosen and by agent else; `{agent_payments}` and `{agent_requests}` by
+agent always. What a range and a choice do not need is folded away when the statement is planned.
 """
 
 from __future__ import annotations
@@ -61,15 +61,19 @@ _PAYMENTS = (
     "bucket, asset, network, service, status, origin, payments, duplicates, amount, tokens, retry_amount, retry_tokens"
 )
 _REQUESTS = "bucket, service, outcome, requests, retries, retry_successes, backoff_ms_sum"
+_OF_AGENTS = f"({_ALL} OR {_CHOSEN})"
 _SOURCES = {
-    "agent": f"({_ALL} OR {_CHOSEN})",
+    "agent": _OF_AGENTS,
     "payments": f"{_either('service_payments', 'payments', _PAYMENTS)} AS payments",
     "requests": f"{_either('service_requests', 'requests', _REQUESTS)} AS requests",
     "latency": _either("service_latency", "request_latency", "bucket, service, latency_bucket, requests", most_days=2)
     + " AS latency",
-    "agent_payments": f"(\n{_rollups('payments', f'agent, {_PAYMENTS}', f'({_ALL} OR {_CHOSEN})', most_days=1)}\n) AS payments",
-    "agent_requests": f"(\n{_rollups('requests', f'agent, {_REQUESTS}', f'({_ALL} OR {_CHOSEN})', most_days=1)}\n) AS requests",
 }
 _BALANCES = "bucket, agent, network, wallet, asset, slot_last, tokens_last, inflow, outflow"
-_SOURCES["balances"] = f"(\n{_rollups('balances', _BALANCES, _SOURCES['agent'], most_days=2)}\n) AS b"
+for _name, _rollup, _columns, _days, _alias in (
+    ("agent_payments", "payments", f"agent, {_PAYMENTS}", 1, "payments"),
+    ("agent_requests", "requests", f"agent, {_REQUESTS}", 1, "requests"),
+    ("balances", "balances", _BALANCES, 2, "b"),
+):
+    _SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, _OF_AGENTS, most_days=_days)}\n) AS {_alias}"
 _SOURCE = re.compile("{(" + "|".join(_SOURCES) + ")}")

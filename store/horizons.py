@@ -65,8 +65,8 @@ ROLLUPS = (
     Rollup(name="service_requests_daily", relation="api_requests", bucket=DAY, hourly="service_requests_hourly"),
     Rollup(name="service_latency_daily", relation="api_requests", bucket=DAY, hourly="service_latency_hourly"),
 )
-"""What a rollup is made of comes before it, and is refreshed before it. Those of services leave the agents out: questions
-about a whole project read hundreds of rows an hour there, and not as many as there are agents.
+"""What a rollup is made of comes before it, and is refreshed before it. Those of services leave the agents out:
+questions about a whole project read hundreds of rows an hour there, and not as many as there are agents.
 """
 
 

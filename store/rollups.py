@@ -216,8 +216,8 @@ def lineage(rollup: Rollup) -> Iterator[Rollup]:
 async def fill(engine: AsyncEngine) -> int:
     """Refresh, over all time, continuous aggregates that were never refreshed although what they are made of was.
 
-    Their policy reaches back `rollup_window` only, and its first run would hide what is older. For after a migration that
-    makes them. Returns how many.
+    Their policy reaches back `rollup_window` only, and its first run would hide what is older. For after a migration
+    that makes them. Returns how many.
     """
     filled = 0
     async with autocommitting(engine) as connection:
@@ -228,7 +228,7 @@ async def fill(engine: AsyncEngine) -> int:
             if not (await connection.execute(text(query("is_unfilled")), names)).scalar_one():
                 continue
             end = floor(datetime.now(UTC) - rollup.bucket, rollup.bucket)
-            values = {"rollup": f"tollwatch.{rollup.name}", "from_ts": EPOCH, "to_ts": end}
+            values = {"rollup": f"tollwatch.{rollup.name}", "from_ts": EPOCH, "to_ts": end, "force": False}
             await connection.execute(text(query("refresh_continuous")), values)
             filled += 1
     return filled
