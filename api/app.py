@@ -115,7 +115,7 @@ async def opened(settings: Settings, deadlines: Deadlines, clock: Clock) -> Asyn
                 spool=service.spool,
                 presence=presence,
                 registry=registry,
-                ingest_metrics=IngestMetrics(registry),
+                ingest_metrics=ingest_metrics,
                 limit_metrics=limit_metrics,
                 limits=Limits(settings, deadlines, limit_metrics, clock=clock),
                 clock=clock,
