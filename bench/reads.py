@@ -175,8 +175,11 @@ ROUTES = (
     Route(path="/v1/spend", kind="aggregate", form="days", ask=_with(bucket="1d"), ranges=("30d",)),
     Route(path="/metrics", kind="aggregate"),
 )
-NOT_READS = {"/v1/stream", "/v1/schemas", "/v1/schemas/{event_type}", "/healthz", "/readyz"}
-"""GET routes that answer no question about facts: the stream never ends, the others ask no relation."""
+NOT_READS = {
+    *("/v1/stream", "/v1/schemas", "/v1/schemas/{event_type}"),
+    *("/v1/keys", "/v1/keys/{prefix}", "/healthz", "/readyz"),
+}
+"""GET routes that answer no question about facts: the stream never ends, the others ask for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
