@@ -15,6 +15,7 @@ import logging
 from api.keeper import Keeper, Kept
 from store.drafts import Drafts
 from store.errors import (
+    DatabaseBusy,
     DatabaseConflict,
     DatabaseError,
     DatabaseFull,
@@ -63,8 +64,8 @@ class SpoolingKeeper:
                 return await self._keep_directly(drafts)
             except DatabaseRefusedData:
                 raise
-            except DatabaseConflict as exc:
-                # Others got through: no reason to spool what comes next.
+            except (DatabaseBusy, DatabaseConflict) as exc:
+                # Others get through: no reason to spool what comes next.
                 event(_log, logging.WARNING, SPOOLING, error=exc, events=len(drafts))
             except DatabaseError as exc:
                 self.suspend(exc)
