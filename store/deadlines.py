@@ -41,9 +41,9 @@ class Deadlines:
     migration_statement: float = 5.0
     """One statement of a migration, unless the revision says otherwise."""
     migration_lock: float = 1.5
-    """One try of a migration to lock a relation: everyone who comes later queues behind it, so it gives up before they do
-    (`lock`), and tries again. Longer than PostgreSQL's deadlock_timeout (1 s): only a wait that lasts that long makes
-    autovacuum let go."""
+    """One try of a migration to lock a relation: everyone who comes later queues behind it, so it gives up before they
+    do (`lock`), and tries again. Longer than PostgreSQL's deadlock_timeout (1 s): only a wait that lasts that long
+    makes autovacuum let go."""
     migration_patience: float = 120.0
     """All such tries together."""
     migration_queue: float = 60.0

@@ -75,8 +75,8 @@ def check_floor(offer: Offer) -> None:
     """Refuse servers that are known to be wrong or too old. Raises WrongEdition."""
     if offer.timescaledb is not None and not offer.loaded:
         raise WrongEdition(
-            "the database has the extension timescaledb and the server does not load it; set shared_preload_libraries = "
-            "'timescaledb' in postgresql.conf, take timescaledb.disable_load away, and restart the server"
+            "the database has the extension timescaledb and the server does not load it; set shared_preload_libraries "
+            "= 'timescaledb' in postgresql.conf, take timescaledb.disable_load away, and restart the server"
         )
     if offer.postgres < POSTGRES_FLOOR:
         raise WrongEdition(f"PostgreSQL {offer.postgres} is too old; Tollwatch needs {POSTGRES_FLOOR} or newer")
@@ -103,8 +103,8 @@ def compare(record: Edition, offer: Offer) -> None:
         # Installing the extension later changes nothing for a plain schema.
         return
     raise WrongEdition(
-        f"this schema was made for the {record} edition and the server now offers {offer}; {_way_back(record, offer)}, or "
-        "restore a dump into a new database that has TimescaleDB as the schema needs it"
+        f"this schema was made for the {record} edition and the server now offers {offer}; {_way_back(record, offer)}, "
+        "or restore a dump into a new database that has TimescaleDB as the schema needs it"
     )
 
 
@@ -124,10 +124,11 @@ def check_first(offer: Offer, wanted: str) -> None:
     """Before a first migration, which decides for good. Raises WrongEdition: two ways are open and nobody chose one."""
     if offer.edition is Edition.PLAIN and offer.at_hand and wanted == "auto":
         raise WrongEdition(
-            "this server has TimescaleDB, but the database lacks the extension, and the first migration decides for good; "
-            "run `CREATE EXTENSION timescaledb` in it, or set TOLLWATCH_EDITION=plain to do without"
+            "this server has TimescaleDB, but the database lacks the extension, and the first migration decides for "
+            "good; run `CREATE EXTENSION timescaledb` in it, or set TOLLWATCH_EDITION=plain to do without"
         )
     if offer.edition is not Edition.PLAIN and wanted == "plain":
         raise WrongEdition(
-            f"TOLLWATCH_EDITION is plain and the database offers {offer}; use a database without the extension, or unset it"
+            f"TOLLWATCH_EDITION is plain and the database offers {offer}; use a database without the extension, "
+            "or unset it"
         )

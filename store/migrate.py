@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from alembic import command
@@ -53,13 +54,13 @@ def head() -> str:
 
 
 async def upgrade(settings: Settings, deadlines: Deadlines, revision: str = "head") -> None:
-    """Bring settings.database_url to head (or, for tests, an older revision) and apply the policies, in one transaction: all of it or nothing.
+    """Bring settings.database_url to head (or, for tests, an older revision) and apply the policies: all or nothing.
 
     It waits for a lock only briefly (deadlines.migration_lock) and then begins again, so that nobody who works on the
-    database queues behind it for long. Raises DatabaseTimeout when that was in vain; StartRefused (edition, or a schema newer than this code), HorizonError and DatabaseError; then nothing was
-    changed.
+    database queues behind it for long. Raises DatabaseTimeout when that was in vain; StartRefused (edition, or a schema
+    newer than this code), HorizonError and DatabaseError; then nothing was changed.
     """
-    await _migrate(settings, deadlines, lambda *ready: _upgrade(*ready, revision))
+    await _migrate(settings, deadlines, partial(_upgrade, revision=revision))
     engine = create_engine(settings.required_database_url, deadlines, pool_size=1, statement=deadlines.rollup_fill)
     try:
         async with reading(engine) as connection:
@@ -132,8 +133,8 @@ async def _take_turn(connection: AsyncConnection, deadlines: Deadlines) -> None:
         if not isinstance(exc.orig, pg.LockNotAvailable | pg.QueryCanceled):
             raise
         raise DatabaseTimeout(
-            f"another session has been migrating this database for {deadlines.migration_queue:g} s; wait for it, or end it "
-            "(pg_locks tells who holds the advisory lock), and run `tollwatch migrate` again"
+            f"another session has been migrating this database for {deadlines.migration_queue:g} s; wait for it, "
+            "or end it (pg_locks tells who holds the advisory lock), and run `tollwatch migrate` again"
         ) from exc
     await _set(connection, "set_session", "statement_timeout", int(deadlines.migration_statement * 1000))
     await _set(connection, "set_session", "lock_timeout", int(deadlines.migration_lock * 1000))
@@ -161,8 +162,8 @@ async def _patiently(deadlines: Deadlines, attempt: Callable[[], Awaitable[None]
                 raise
             if time.monotonic() + pause > deadline:
                 raise DatabaseTimeout(
-                    f"the migration found no gap in {deadlines.migration_patience:g} s to lock what it changes; end long "
-                    "transactions (pg_stat_activity, xact_start) and run `tollwatch migrate` again: nothing was changed"
+                    f"the migration found no gap in {deadlines.migration_patience:g} s to lock what it "
+                    "changes; end long transactions (pg_stat_activity, xact_start) and run `tollwatch migrate` again: nothing was changed"
                 ) from exc
             event(_log, logging.WARNING, MIGRATION_WAITS, error=exc.orig, pause_s=pause)
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)

@@ -71,7 +71,7 @@ async def _project_id(connection: AsyncConnection, project: str) -> int:
 
 
 async def _role_name(connection: AsyncConnection, project_id: int) -> str:
-    """The reader that the project has, or a new name: at random, since every login of the server can list all of them."""
+    """The reader that the project has, or a new name: at random, since every login can list all of them."""
     known = {"project_id": project_id, "purpose": "reader"}
     found = (await connection.execute(text(query("role_of_project")), known)).scalar_one_or_none()
     return str(found or f"tollwatch_reader_{secrets.token_hex(6)}")

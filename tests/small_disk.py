@@ -49,7 +49,8 @@ def _write(descriptor: int, data: bytes) -> None:
     try:
         os.write(descriptor, data)
     except OSError as exc:
-        assert exc.errno == errno.ENOSPC, exc
+        if exc.errno != errno.ENOSPC:
+            raise
         raise _Full from exc
 
 

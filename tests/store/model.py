@@ -30,7 +30,9 @@ def rank(status, origin):
 
 
 def bucket_of(ts, width):
-    return datetime.fromtimestamp(int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo)
+    return datetime.fromtimestamp(
+        int(ts.timestamp()) // int(width.total_seconds()) * int(width.total_seconds()), ts.tzinfo
+    )
 
 
 def add(*columns):
@@ -236,7 +238,9 @@ class Model:
 
     def prune(self, payments_before, queue_before):
         """Forget the heads of what was final, and last told of, before these instants."""
-        gone = [key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before]
+        gone = [
+            key for key, head in self.payments.items() if head["best"][0] <= -100 and head["last"] < payments_before
+        ]
         for key in gone:
             del self.payments[key]
         self.settlements = {s: payment for s, payment in self.settlements.items() if payment in self.payments}

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from store import group_writer
 from store.engine import create_engine
-from store.errors import DatabaseBusy, DatabaseTimeout, DatabaseUnavailable, DatabaseRefusedData
+from store.errors import DatabaseBusy, DatabaseRefusedData, DatabaseTimeout, DatabaseUnavailable
 from store.facts import Facts, Stored
 from store.group_writer import GroupWriter
 from store.writer import FactWriter

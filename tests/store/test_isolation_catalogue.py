@@ -96,9 +96,25 @@ def test_what_a_reader_can_call_computes_from_its_arguments(reader, database_url
     assert not [signature for signature, _, definer, *_ in routines if definer], "runs with its owner's rights"
     ours = {name for _, name, _, schema, *_ in routines if schema.startswith("tollwatch")}
     assert ours == {"tollwatch_read.base58", "tollwatch_read.latency_quantile"}
-    brought = [(signature, name) for signature, name, _, schema, *_ in routines if "timescaledb" in schema or schema == "public"]
+    brought = [
+        (signature, name)
+        for signature, name, _, schema, *_ in routines
+        if "timescaledb" in schema or schema == "public"
+    ]
     assert bool(brought) is (edition != "plain")
-    reach = ("job", "polic", "size", "chunk", "stat", "hypertable", "row_count", "telemetry", "worker", "dimension", "rowstore")
+    reach = (
+        "job",
+        "polic",
+        "size",
+        "chunk",
+        "stat",
+        "hypertable",
+        "row_count",
+        "telemetry",
+        "worker",
+        "dimension",
+        "rowstore",
+    )
     brought = [(signature, name.split(".")[-1]) for signature, name in brought if not name.endswith(("_in", "_out"))]
     assert [signature for signature, name in brought if any(word in name for word in reach)] == []
 
@@ -142,7 +158,12 @@ async def test_another_projects_rows_change_nothing_that_a_reader_sees(
         names = "SELECT oid FROM pg_class WHERE oid = ANY (%s::regclass[])"
         bases = [f"tollwatch.{name}" for name in ("payments", "payment_heads", "wallets", "agents")]
         oids = [row[0] for row in owner.execute(names, (bases,))]
-        oids += [row[0] for row in owner.execute("SELECT inhrelid FROM pg_inherits WHERE inhparent = 'tollwatch.payments'::regclass")]
+        oids += [
+            row[0]
+            for row in owner.execute(
+                "SELECT inhrelid FROM pg_inherits WHERE inhparent = 'tollwatch.payments'::regclass"
+            )
+        ]
         owner.execute("ANALYZE tollwatch.payments, tollwatch.payment_heads")
         before = look(reader, relations, routines, oids)
         theirs = await make_world(engine, name=MARK, agents=2)
@@ -161,7 +182,9 @@ async def test_another_projects_rows_change_nothing_that_a_reader_sees(
     assert "pg_catalog.pg_class" in changed, "the comparison sees what is known to differ"
 
 
-ROLES = (r"pg_catalog\.pg_(roles|user|shadow|authid|auth_members|db_role_setting|shdepend|database|namespace)|information_schema\.\w+",)
+ROLES = (
+    r"pg_catalog\.pg_(roles|user|shadow|authid|auth_members|db_role_setting|shdepend|database|namespace)|information_schema\.\w+",
+)
 """That a login was made for somebody, with its grants: its name is a number by chance."""
 
 
@@ -172,4 +195,6 @@ def test_estimates_of_the_planner_are_the_only_way_to_ask_for_a_value(reader, en
     assert found[0]["Plan"]["Plan Rows"] >= 0
     with pytest.raises(pg.InsufficientPrivilege):
         reader.execute("SELECT * FROM pg_catalog.pg_statistic")
-    assert reader.execute("SELECT count(*) FROM pg_stats WHERE schemaname ~ '^(tollwatch|_timescaledb)'").fetchone() == (0,)
+    assert reader.execute(
+        "SELECT count(*) FROM pg_stats WHERE schemaname ~ '^(tollwatch|_timescaledb)'"
+    ).fetchone() == (0,)

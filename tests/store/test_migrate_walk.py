@@ -29,7 +29,9 @@ def revisions() -> list[str]:
 def to_columnstore(connection, edition):
     if edition != "community":
         return
-    connection.execute("CALL public.refresh_continuous_aggregate('tollwatch.requests_hourly', NULL, now() - interval '2 h')")
+    connection.execute(
+        "CALL public.refresh_continuous_aggregate('tollwatch.requests_hourly', NULL, now() - interval '2 h')"
+    )
     chunks = connection.execute(COLD).fetchall()
     assert chunks
     for (chunk,) in chunks:

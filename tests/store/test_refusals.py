@@ -149,7 +149,9 @@ async def test_a_first_migration_does_not_choose_plain_by_accident(server, editi
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("DROP EXTENSION timescaledb")
         before = snapshot(url)
-        with pytest.raises(WrongEdition, match="run `CREATE EXTENSION timescaledb` in it, or set TOLLWATCH_EDITION=plain"):
+        with pytest.raises(
+            WrongEdition, match="run `CREATE EXTENSION timescaledb` in it, or set TOLLWATCH_EDITION=plain"
+        ):
             await migrate.upgrade(Settings(database_url=url), deadlines)
         assert snapshot(url) == before
         with pytest.raises(StartRefused, match="run `tollwatch migrate`"):

@@ -1,8 +1,8 @@
 """Plays a later release: this code and one more revision, which changes what services use while they serve.
 
-    with next_release(): await migrate.upgrade(…)
-    python -m tests.store.next_release upgrade         TOLLWATCH_DATABASE_URL, as `tollwatch migrate` of that release
-    python -m tests.store.next_release downgrade 0001
+with next_release(): await migrate.upgrade(…)
+python -m tests.store.next_release upgrade         TOLLWATCH_DATABASE_URL, as `tollwatch migrate` of that release
+python -m tests.store.next_release downgrade 0001
 """
 
 from __future__ import annotations
