@@ -162,8 +162,9 @@ async def _patiently(deadlines: Deadlines, attempt: Callable[[], Awaitable[None]
                 raise
             if time.monotonic() + pause > deadline:
                 raise DatabaseTimeout(
-                    f"the migration found no gap in {deadlines.migration_patience:g} s to lock what it "
-                    "changes; end long transactions (pg_stat_activity, xact_start) and run `tollwatch migrate` again: nothing was changed"
+                    f"the migration found no gap in {deadlines.migration_patience:g} s to lock what it changes; end "
+                    "long transactions (pg_stat_activity, xact_start) and run `tollwatch migrate` again: nothing was "
+                    "changed"
                 ) from exc
             event(_log, logging.WARNING, MIGRATION_WAITS, error=exc.orig, pause_s=pause)
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
