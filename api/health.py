@@ -29,7 +29,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=documented(503))
+@router.get("/readyz", responses=documented(422, 503))
 async def readyz(
     held: State,
     for_: Annotated[

@@ -165,6 +165,10 @@ def _filled(statement: str, edition: Edition) -> str:
     values = {
         "rollup": _ROLLUP,
         "size": "hourly",
+        "payments": "payments",
+        "requests": "requests",
+        "latency": "request_latency",
+        "agent_id": "r.agent_id",
         "is_total": "false",
         "schema": "public",
         "table": f"{SCHEMA}.payments",

@@ -26,6 +26,9 @@ from store.engine import create_engine
 from store.facts import Facts
 from store.group_writer import GroupWriter
 from store.keys import Keys
+from store.presence import Presence
+from store.spool.appender import Spool
+from store.spool.folder import SpoolFolder
 from store.writer import FactWriter
 from tests.keys import create_key
 from tests.store.world import World, make_world
@@ -80,6 +83,8 @@ async def make_site(settings, deadlines, edition) -> Site:
     engine = create_engine(settings.database_url, deadlines, pool_size=6)
     registry = CollectorRegistry()
     directory = Directory(engine, settings)
+    # Never opened: nothing is ingested here.
+    folder = SpoolFolder(settings.spool_folder, max_bytes=settings.spool_max, lock_seconds=deadlines.spool_lock)
     state = AppState(
         settings=settings,
         deadlines=deadlines,
@@ -88,6 +93,8 @@ async def make_site(settings, deadlines, edition) -> Site:
         directory=directory,
         keys=Keys(engine, deadlines),
         keeper=DirectKeeper(directory, GroupWriter(FactWriter(engine, deadlines), max_waiting=1_000)),
+        spool=Spool(folder, segment_bytes=settings.spool_segment, clock=utc_now),
+        presence=Presence(utc_now),
         registry=registry,
         ingest_metrics=IngestMetrics(registry),
         limit_metrics=LimitMetrics(CollectorRegistry()),

@@ -26,7 +26,7 @@ GOOD = {
     "synchronous_commit": True,
     "max_worker_processes": 32,
     "max_parallel_workers": 8,
-    "background_workers": 16,
+    "background_workers": 20,
 }
 
 
@@ -74,9 +74,9 @@ async def test_a_start_without_background_workers_is_possible_and_warns(engine, 
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        ({"background_workers": 0}, "is 0, so no job ever runs; set it to 12"),
-        ({"background_workers": 11}, "is 11, so refreshes wait for each other; set it to 12"),
-        ({"max_worker_processes": 26}, "max_worker_processes is 26, .* set it to 27 or more"),
+        ({"background_workers": 0}, "is 0, so no job ever runs; set it to 18"),
+        ({"background_workers": 17}, "is 17, so refreshes wait for each other; set it to 18"),
+        ({"max_worker_processes": 30}, "max_worker_processes is 30, .* set it to 31 or more"),
     ],
 )
 def test_workers_are_counted(bad, problem):
@@ -84,7 +84,7 @@ def test_workers_are_counted(bad, problem):
     (unfit,) = server._workers(SimpleNamespace(**(GOOD | bad)))
     assert unfit.problem.startswith(unfit.setting)
     assert re.search(problem, unfit.problem)
-    assert len(ROLLUPS) == 10
+    assert len(ROLLUPS) == 16
 
 
 @pytest.mark.parametrize("name", ["fsync", "full_page_writes", "synchronous_commit"])
