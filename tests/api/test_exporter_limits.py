@@ -135,6 +135,7 @@ async def test_a_database_that_hangs_is_given_up_at_the_deadline(site, deadlines
         await connection.execute(text("LOCK TABLE tollwatch.payment_totals IN ACCESS EXCLUSIVE MODE"))
         found = await scrape(site)
     assert of(found, "tollwatch_exporter_database_up") == {(): 0}
+    site.app.state.exporter = exporter.snapshots_of(site.state, fresh=0.0)
     assert of(await scrape(site), "tollwatch_exporter_database_up") == {(): 1}
 
 

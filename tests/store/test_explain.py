@@ -19,7 +19,7 @@ ELSEWHERE = {
     "community": r"tollwatch_internal\.",
 }
 """What statements name that are for other editions, or (on the Apache edition) have nothing to do here."""
-NO_PLAN = r"CALL|CREATE SCHEMA|DROP"
+NO_PLAN = r"CALL|CREATE SCHEMA|DROP|LOCK"
 OF_A_RUN = r"pg_temp\.suspects"
 """A table that only a run of `db rebuild` has."""
 COMMUNITY_ONLY = ("backfilled_hours", "forget_backfilled")
