@@ -1,5 +1,9 @@
 -- TimescaleDB's own jobs: rollup refresh, columnstore, retention. Each pair is run again when a horizon changes.
 
+-- name: continuous_aggregates
+-- Names of our continuous aggregates.
+SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'tollwatch'
+
 -- name: remove_rollup_policy
 -- Stop refreshing one continuous aggregate.
 SELECT public.remove_continuous_aggregate_policy(CAST(:rollup AS regclass), if_exists => true)

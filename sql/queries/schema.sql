@@ -6,7 +6,8 @@
 SELECT
   current_setting('server_version_num')::int AS postgres,
   (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb,
-  current_setting('timescaledb.license', true) AS license,
+  -- Not by current_setting: a line in postgresql.conf is known to it also where no library is loaded.
+  (SELECT setting FROM pg_settings WHERE name = 'timescaledb.license') AS license,
   current_setting('timescaledb.disable_load', true) IS NOT NULL
     AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') AS at_hand
 

@@ -50,13 +50,16 @@ def add(*columns):
     return merge
 
 
-MERGES = {
+_MERGES = {
     "payments": add(*"++++++"),
     "requests": add(*"+++++<>++"),
     "request_latency": add("+"),
     "balances": add(*"++<><>++<>"),
     "audit": add("+"),
 }
+BY_SERVICE = {"payments": "service_payments", "requests": "service_requests", "request_latency": "service_latency"}
+"""Rollups that hold the same by service, whoever paid: the first part of the key is the agent."""
+MERGES = _MERGES | {service: _MERGES[rollup] for rollup, service in BY_SERVICE.items()}
 VALUES = {
     "payments": "payments, duplicates, amount, retry_amount, fee_lamports, retries",
     "requests": "requests, retries, retry_successes, paid, latency_ms_sum, latency_ms_min, latency_ms_max, "
@@ -65,6 +68,7 @@ VALUES = {
     "balances": "samples, low_samples, amount_min, amount_max, first, last, inflow, outflow, first_ts, last_ts",
     "audit": "events",
 }
+VALUES |= {service: VALUES[rollup] for rollup, service in BY_SERVICE.items()}
 KEYS = {
     "payments": "agent_id, asset_id, service, status, origin",
     "requests": "agent_id, service, outcome",
@@ -72,6 +76,7 @@ KEYS = {
     "balances": "agent_id, wallet_id, asset_id",
     "audit": "agent_id, event_type, severity, component",
 }
+KEYS |= {service: KEYS[rollup].removeprefix("agent_id, ") for rollup, service in BY_SERVICE.items()}
 RELATION = {
     "payments": "payments",
     "requests": "api_requests",
@@ -79,6 +84,7 @@ RELATION = {
     "balances": "balance_samples",
     "audit": "audit_events",
 }
+RELATION |= {service: RELATION[rollup] for rollup, service in BY_SERVICE.items()}
 
 
 @dataclass
@@ -126,6 +132,8 @@ class Model:
             group = (bucket_of(ts, width), *key)
             held = groups[rollup].get(group)
             groups[rollup][group] = values if held is None else MERGES[rollup](held, values)
+        if rollup in BY_SERVICE:
+            self._count(BY_SERVICE[rollup], ts, key[1:], values)
 
     def _payments(self, rows):
         for row in rows:

@@ -92,8 +92,9 @@ async def test_only_touched_buckets_are_made_again(engine, kind, world, importer
     assert await importer.refresh() == 3
     after = await places(engine, kind)
     moved = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    hours = {("payments_hourly", rollups.floor_hour(at)) for at in touched}
-    midnights = {("payments_daily", rollups.floor(at, timedelta(days=1))) for at in touched}
+    made = ("payments", "service_payments")
+    hours = {(f"{rollup}_hourly", rollups.floor_hour(at)) for at in touched for rollup in made}
+    midnights = {(f"{rollup}_daily", rollups.floor(at, timedelta(days=1))) for at in touched for rollup in made}
     assert moved == hours | midnights
 
 

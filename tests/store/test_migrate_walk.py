@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import psycopg
@@ -95,14 +96,16 @@ async def test_the_metadata_builds_the_tables_that_the_revisions_build(database_
     await engine.dispose()
     declared, built = snapshot(empty_database_url), snapshot(database_url)
     for aspect in ("columns", "constraints", "indexes"):
-        ours, theirs = of_tables(declared[aspect]), of_tables(built[aspect])
+        ours, theirs = of_tables(aspect, declared[aspect]), of_tables(aspect, built[aspect])
         assert ours
         assert differences({aspect: ours}, {aspect: theirs}) == []
 
 
-def of_tables(lines):
-    """What belongs to a declared table; a table with partitions writes ONLY in the definition of its indexes."""
-    return [line.replace(" ON ONLY ", " ON ") for line in lines if line.split(" | ")[0] in metadata.tables]
+def of_tables(aspect, lines):
+    """What belongs to a declared table; a table with partitions writes ONLY in the definition of its indexes, and a column
+    that a later revision added is the last one."""
+    found = [line.replace(" ON ONLY ", " ON ") for line in lines if line.split(" | ")[0] in metadata.tables]
+    return sorted(re.sub(r" \| \d+ \|", " |", line, count=1) for line in found) if aspect == "columns" else found
 
 
 def test_the_snapshot_sees_what_it_should(database_url):

@@ -153,7 +153,7 @@ async def test_native_jobs_are_told_by_state(engine, kind):
         async with reading(engine) as connection:
             return await server.native_jobs(connection)
 
-    assert await states() == {"ok": 30, "failing": 0, "paused": 0, "overdue": 0, "missing": 0}
+    assert await states() == {"ok": 42, "failing": 0, "paused": 0, "overdue": 0, "missing": 0}
     jobs = await rows(
         engine, "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_schema = 'tollwatch' ORDER BY 1"
     )
@@ -161,11 +161,11 @@ async def test_native_jobs_are_told_by_state(engine, kind):
     async with engine.begin() as connection:
         await connection.execute(text("SELECT alter_job(:job, scheduled => false)"), {"job": paused})
         await connection.execute(text("SELECT delete_job(:job)"), {"job": removed})
-    assert await states() == {"ok": 28, "failing": 0, "paused": 1, "overdue": 0, "missing": 1}
+    assert await states() == {"ok": 40, "failing": 0, "paused": 1, "overdue": 0, "missing": 1}
     async with engine.begin() as connection:
         # Nobody has run them for an hour: the test servers have no workers.
         await connection.execute(text("UPDATE tollwatch.schema_info SET updated_at = now() - interval '1 hour'"))
-    assert await states() == {"ok": 0, "failing": 0, "paused": 1, "overdue": 28, "missing": 1}
+    assert await states() == {"ok": 0, "failing": 0, "paused": 1, "overdue": 40, "missing": 1}
     async with reading(engine) as connection:
         problems = [unfit.problem for unfit in await server.check(connection, kind) if unfit.setting == "jobs"]
     assert problems == ["TimescaleDB's jobs: 1 paused, 28 overdue, 1 missing; `tollwatch db status` says which and why"]
