@@ -147,77 +147,107 @@ ORDER BY h.bucket DESC, h.agent_id DESC, h.asset_id DESC, h.service DESC
 
 -- name: read_retry_health
 -- A page of what retries and breakers cost and save. {is_total} true: over the whole range, whose start stands for the
--- bucket. The figures are those of tollwatch.retry_health: attempts and retries, money paid on retries, and attempts
--- skipped while a breaker was open at the average price of the 24 hours before. The view looks that price up row by row;
--- here all are made in one pass, which a page of many rows needs.
+-- bucket; its whole days, from :first_day to :last_day, are read as days. The figures are those of tollwatch.retry_health:
+-- attempts and retries, money paid on retries, and attempts skipped while a breaker was open at the average price of the 24
+-- hours before. Skipped attempts are few and have an index, so each looks up its price; from :live_from on prices are made
+-- once, because hours that are aggregated when they are read would be so for each.
 WITH attempts AS MATERIALIZED (
-  SELECT r.bucket, r.agent_id, r.service, sum(r.requests) FILTER (WHERE r.outcome <> 'skipped_open') AS attempts,
-    sum(r.retries) AS retries, sum(r.retry_successes) AS retry_successes,
+  SELECT CASE WHEN {is_total} THEN CAST(:from_ts AS timestamptz) ELSE r.bucket END AS bucket,
+    CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
+    CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service,
+    coalesce(sum(r.requests) FILTER (WHERE r.outcome <> 'skipped_open'), 0) AS attempts, sum(r.retries) AS retries,
+    sum(r.retry_successes) AS retry_successes,
     coalesce(sum(r.requests) FILTER (WHERE r.outcome = 'skipped_open'), 0) AS skipped,
     sum(r.backoff_ms_sum) AS backoff_ms
-  FROM tollwatch.requests_{size} r
-  WHERE r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts
+  FROM (
+    SELECT * FROM tollwatch.{requests}_hourly
+    WHERE project_id = :project_id AND bucket >= :from_ts AND bucket < least(:first_day, CAST(:to_ts AS timestamptz))
+      AND ({is_total} OR bucket <= :before_bucket)
+    UNION ALL
+    SELECT * FROM tollwatch.{requests}_daily
+    WHERE {is_total} AND project_id = :project_id AND bucket >= :first_day AND bucket < :last_day
+    UNION ALL
+    SELECT * FROM tollwatch.{requests}_hourly
+    WHERE {is_total} AND project_id = :project_id AND bucket >= :last_day AND bucket < :to_ts
+  ) r
+  WHERE (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
+    AND (CAST(:service AS text) IS NULL OR r.service = :service)
+  GROUP BY 1, 2, 3
+), spend AS MATERIALIZED (
+  SELECT CASE WHEN {is_total} THEN CAST(:from_ts AS timestamptz) ELSE r.bucket END AS bucket,
+    CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
+    CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service, r.asset_id,
+    sum(r.retry_amount) AS retry_amount
+  FROM (
+    SELECT * FROM tollwatch.{payments}_hourly
+    WHERE project_id = :project_id AND bucket >= :from_ts AND bucket < least(:first_day, CAST(:to_ts AS timestamptz))
+      AND ({is_total} OR bucket <= :before_bucket)
+    UNION ALL
+    SELECT * FROM tollwatch.{payments}_daily
+    WHERE {is_total} AND project_id = :project_id AND bucket >= :first_day AND bucket < :last_day
+    UNION ALL
+    SELECT * FROM tollwatch.{payments}_hourly
+    WHERE {is_total} AND project_id = :project_id AND bucket >= :last_day AND bucket < :to_ts
+  ) r
+  WHERE r.status = 'settled' AND r.retry_amount > 0
+    AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
+    AND (CAST(:service AS text) IS NULL OR r.service = :service)
+  GROUP BY 1, 2, 3, 4
+), skipped AS MATERIALIZED (
+  SELECT r.bucket, r.agent_id, r.service, sum(r.requests) AS skipped
+  FROM tollwatch.requests_hourly r
+  WHERE r.project_id = :project_id AND r.outcome = 'skipped_open' AND r.bucket >= :from_ts AND r.bucket < :to_ts
     AND ({is_total} OR r.bucket <= :before_bucket)
     AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
     AND (CAST(:service AS text) IS NULL OR r.service = :service)
   GROUP BY 1, 2, 3
-), spend AS MATERIALIZED (
-  SELECT r.bucket, r.agent_id, r.service, r.asset_id, sum(r.payments) AS payments, sum(r.amount) AS amount,
-    sum(r.retry_amount) AS retry_amount
-  FROM tollwatch.payments_{size} r
-  WHERE r.project_id = :project_id AND r.bucket >= CAST(:from_ts AS timestamptz) - INTERVAL '24 hours'
-    AND r.bucket < :to_ts AND ({is_total} OR r.bucket <= :before_bucket)
-    AND r.status = 'settled'
-    AND (CAST(:agent_id AS int) IS NULL OR r.agent_id = :agent_id)
-    AND (CAST(:service AS text) IS NULL OR r.service = :service)
-  GROUP BY 1, 2, 3, 4
-), priced AS (
-  -- What each agent paid each service in the 24 hours up to a bucket, at the buckets with skipped attempts.
-  SELECT u.bucket, u.agent_id, u.service, u.asset_id, u.skipped, sum(u.payments) OVER day AS payments,
-    sum(u.amount) OVER day AS amount
-  FROM (
-    SELECT bucket, agent_id, service, asset_id, payments, amount, 0 AS skipped
-    FROM spend
-    UNION ALL
-    SELECT q.bucket, q.agent_id, q.service, s.asset_id, 0, 0, q.skipped
-    FROM attempts q
-    JOIN (SELECT DISTINCT agent_id, service, asset_id FROM spend) s USING (agent_id, service)
-    WHERE q.skipped > 0
-  ) u
-  WINDOW day AS (PARTITION BY u.agent_id, u.service, u.asset_id ORDER BY u.bucket
-                 RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW)
+), live AS MATERIALIZED (
+  SELECT r.bucket, r.agent_id, r.service, r.asset_id, r.payments, r.amount
+  FROM tollwatch.payments_hourly r
+  WHERE r.project_id = :project_id AND r.status = 'settled' AND r.bucket >= :live_from AND r.bucket < :to_ts
 ), avoided AS (
-  SELECT DISTINCT ON (bucket, agent_id, service) bucket, agent_id, service, asset_id,
-    round(skipped * amount / payments) AS avoided_amount
-  FROM priced
-  WHERE skipped > 0 AND payments > 0
-  ORDER BY bucket, agent_id, service, payments DESC, asset_id
+  SELECT s.bucket, s.agent_id, s.service, priced.asset_id, round(s.skipped * priced.amount / priced.payments) AS avoided_amount
+  FROM skipped s
+  CROSS JOIN LATERAL (
+    SELECT k.asset_id, sum(k.payments) AS payments, sum(k.amount) AS amount
+    FROM (
+      SELECT r.asset_id, r.payments, r.amount
+      FROM tollwatch.payments_hourly r
+      WHERE r.project_id = :project_id AND r.agent_id = s.agent_id AND r.service = s.service AND r.status = 'settled'
+        AND r.bucket BETWEEN s.bucket - INTERVAL '24 hours' AND s.bucket
+        AND r.bucket >= CAST(:from_ts AS timestamptz) - INTERVAL '24 hours' AND r.bucket < :live_from
+      UNION ALL
+      SELECT r.asset_id, r.payments, r.amount
+      FROM live r
+      WHERE s.bucket >= :live_from AND r.agent_id = s.agent_id AND r.service = s.service
+        AND r.bucket BETWEEN s.bucket - INTERVAL '24 hours' AND s.bucket
+    ) k
+    GROUP BY k.asset_id
+    HAVING sum(k.payments) > 0
+    ORDER BY sum(k.payments) DESC, k.asset_id
+    LIMIT 1
+  ) priced
 ), parts AS (
-  SELECT bucket, agent_id, service, CAST(NULL AS int) AS asset_id, coalesce(attempts, 0) AS attempts, retries,
-    retry_successes, skipped, backoff_ms, 0 AS retry_amount, 0 AS avoided_amount
+  SELECT bucket, agent_id, service, CAST(NULL AS int) AS asset_id, attempts, retries, retry_successes, skipped, backoff_ms,
+    0 AS retry_amount, 0 AS avoided_amount
   FROM attempts
   UNION ALL
   SELECT bucket, agent_id, service, asset_id, 0, 0, 0, 0, 0, retry_amount, 0
   FROM spend
-  WHERE retry_amount > 0 AND bucket >= :from_ts
   UNION ALL
-  SELECT bucket, agent_id, service, asset_id, 0, 0, 0, 0, 0, 0, avoided_amount
+  SELECT CASE WHEN {is_total} THEN CAST(:from_ts AS timestamptz) ELSE bucket END,
+    CASE WHEN CAST(:by_agent AS boolean) THEN agent_id ELSE 0 END,
+    CASE WHEN CAST(:by_service AS boolean) THEN service ELSE '' END, asset_id, 0, 0, 0, 0, 0, 0, avoided_amount
   FROM avoided
   WHERE avoided_amount > 0
 ), grouped AS (
-  SELECT k.bucket, k.agent_id, k.service, k.asset_id, sum(k.attempts) AS attempts, sum(k.retries) AS retries,
-    sum(k.retry_successes) AS retry_successes, sum(k.skipped) AS skipped, sum(k.backoff_ms) AS backoff_ms,
-    sum(k.retry_amount) AS retry_amount, sum(k.avoided_amount) AS avoided_amount
-  FROM (
-    SELECT p.asset_id, p.attempts, p.retries, p.retry_successes, p.skipped, p.backoff_ms, p.retry_amount,
-      p.avoided_amount, CASE WHEN {is_total} THEN CAST(:from_ts AS timestamptz) ELSE p.bucket END AS bucket,
-      CASE WHEN CAST(:by_agent AS boolean) THEN p.agent_id ELSE 0 END AS agent_id,
-      CASE WHEN CAST(:by_service AS boolean) THEN p.service ELSE '' END AS service
-    FROM parts p
-    WHERE CAST(:asset_ids AS int[]) IS NULL OR p.asset_id IS NULL OR p.asset_id = ANY (:asset_ids)
-  ) k
-  WHERE (k.bucket, k.agent_id, k.service)
-    < (CAST(:before_bucket AS timestamptz), CAST(:before_agent_id AS int), CAST(:before_service AS text))
+  SELECT p.bucket, p.agent_id, p.service, p.asset_id, sum(p.attempts) AS attempts, sum(p.retries) AS retries,
+    sum(p.retry_successes) AS retry_successes, sum(p.skipped) AS skipped, sum(p.backoff_ms) AS backoff_ms,
+    sum(p.retry_amount) AS retry_amount, sum(p.avoided_amount) AS avoided_amount
+  FROM parts p
+  WHERE (CAST(:asset_ids AS int[]) IS NULL OR p.asset_id IS NULL OR p.asset_id = ANY (:asset_ids))
+    AND (p.bucket, p.agent_id, p.service)
+      < (CAST(:before_bucket AS timestamptz), CAST(:before_agent_id AS int), CAST(:before_service AS text))
   GROUP BY 1, 2, 3, 4
 )
 SELECT h.*, g.name AS agent, CAST(h.retries / nullif(h.attempts, 0) AS float8) AS retry_rate,

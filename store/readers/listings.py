@@ -43,6 +43,10 @@ class Listing(Generic[R]):
         """The text that answers a question best."""
         return self.statement
 
+    def more_parameters(self, _asked: Asked) -> Mapping[str, Any]:
+        """Parameters that follow from the question."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -77,6 +81,7 @@ async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) 
         **(msgspec.structs.asdict(asked.window) if asked.window else {}),
         "project_id": asked.project_id,
         "limit": asked.limit + 1,
+        **listing.more_parameters(asked),
     }
     found = await connection.execute(text(listing.statement_for(asked)), parameters)
     return [listing.row.from_row(row) for row in found.mappings()]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Generic, Self, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +21,8 @@ FIRST_PART = timedelta(days=1)
 FIRST_PART_OF_AGENTS = timedelta(hours=1)
 """The same where an hour may have a row for each of thousands of agents."""
 PART_GROWTH = 4
+LIVE = timedelta(hours=2)
+"""Hours before now that may be above the watermark of a rollup; where more are, reads are right and slower."""
 
 B = TypeVar("B", bound=values_buckets.Bucket)
 R = TypeVar("R", bound=values.Row)
@@ -129,14 +132,47 @@ SPEND = BucketListing(
     rollups=("service_payments",),
     filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
 )
-RETRY_HEALTH = BucketListing(
+@dataclass(frozen=True, kw_only=True)
+class RetryListing(BucketListing[values_buckets.RetryHealth]):
+    """Hours of retries; or with `is_total` one bucket, the whole range, in which whole days are read as days."""
+
+    is_total: bool = False
+
+    @property
+    def statement(self) -> str:
+        """The statement's text, for hours or for the total."""
+        return super().statement.replace("{is_total}", "true" if self.is_total else "false")
+
+    def more_parameters(self, asked: Asked) -> Mapping[str, Any]:
+        """Where whole days begin and end, and from where on hours may be aggregated when they are read."""
+        assert asked.window is not None
+        first_day = last_day = asked.window.to_ts
+        if self.is_total:
+            first_day = _floor_day(asked.window.from_ts + DAY - timedelta(microseconds=1))
+            last_day = max(first_day, _floor_day(asked.window.to_ts))
+        return {"first_day": first_day, "last_day": last_day, "live_from": rollups.floor_hour(datetime.now(UTC) - LIVE)}
+
+    async def exact_until(self, connection: AsyncConnection, edition: Edition) -> datetime:
+        """The newest instant before which nothing is pending in any of its rollups."""
+        hours = await super().exact_until(connection, edition)
+        return min(hours, await self.daily_exact_until(connection, edition)) if self.is_total else hours
+
+    async def daily_exact_until(self, connection: AsyncConnection, edition: Edition) -> datetime:
+        """The same of the days, which follow their hours."""
+        return await BucketListing.exact_until(self.daily(), connection, edition)
+
+
+def _floor_day(moment: datetime) -> datetime:
+    """The start of its day, UTC."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+RETRY_HEALTH = RetryListing(
     query="read_retry_health",
     row=values_buckets.RetryHealth,
     position=positions.RetryHealthPosition,
-    rollups=("requests", "payments"),
-    always_by_agent=True,
+    rollups=("service_requests", "service_payments"),
     filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
-    of={"is_total": "false"},
 )
-RETRY_HEALTH_TOTALS = replace(RETRY_HEALTH, of={"is_total": "true"})
+RETRY_HEALTH_TOTALS = replace(RETRY_HEALTH, is_total=True)
 """One bucket, which is the whole range; read it with `read_page`."""

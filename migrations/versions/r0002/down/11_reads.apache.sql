@@ -1,0 +1,1 @@
+DROP INDEX tollwatch_internal.requests_hourly_skipped;

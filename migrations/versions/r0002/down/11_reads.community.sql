@@ -1,0 +1,1 @@
+DROP INDEX _timescaledb_internal.requests_hourly_skipped;
