@@ -19,14 +19,14 @@ from api.reads.models_views import (
 )
 from api.reads.questions import BreakersQuestion, QueueQuestion, RunwayQuestion, SessionsQuestion, TrailQuestion
 from store.errors import InvalidValue
-from store.readers import listings, listings_views, trail
+from store.readers import listings, listings_views, sessions, trail
 
 router = APIRouter(tags=["reads"], responses=documented(401, 403, 404, 422, 503))
 
 AUDIT_TRAIL = Listed(listing=trail.AUDIT_TRAIL, item=TrailItem, read=trail.read_trail)
 QUEUE = Listed(listing=listings_views.QUEUE, item=WaitingItem)
 QUEUE_EVENTS = Listed(listing=listings_views.QUEUE_EVENTS, item=QueueEventItem)
-SESSIONS = Listed(listing=listings_views.SESSIONS, item=SessionItem)
+SESSIONS = Listed(listing=sessions.SESSIONS, item=SessionItem, read=sessions.read_sessions)
 RUNWAY = Listed(listing=listings_views.RUNWAY, item=RunwayItem)
 BREAKERS = Listed(listing=listings.BREAKERS, item=BreakerItem)
 BREAKER_INTERVALS = Listed(listing=listings_views.BREAKER_INTERVALS, item=BreakerIntervalItem)

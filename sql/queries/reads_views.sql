@@ -153,12 +153,18 @@ LEFT JOIN tollwatch.assets s ON s.id = u.asset_id
 ORDER BY u.ts DESC, u.id DESC
 
 -- name: read_sessions
--- A page of wallet sessions and what was seen of them, by agent and session.
+-- A page of wallet sessions, by agent and session: tollwatch.session_usage but for tx_settled, which count_session_payments
+-- counts afterwards.
 SELECT v.agent_id, v.session_id, g.name AS agent, w.network, w.address_text AS wallet, v.status, v.tx_limit, v.tx_used,
-  v.tx_settled, v.delegated_at, v.expires_at, v.revoked_at
+  0 AS tx_settled, v.delegated_at, v.expires_at, v.revoked_at
 FROM (
-  SELECT v.*
-  FROM tollwatch.session_usage v
+  SELECT v.agent_id, v.session_id, v.wallet_id, v.status, v.tx_limit, v.tx_used, v.delegated_at, v.expires_at, v.revoked_at
+  FROM (
+    SELECT s.project_id, s.agent_id, s.id AS session_id, s.wallet_id,
+      CASE WHEN s.status = 'active' AND s.expires_at <= now() THEN 'expired' ELSE s.status END AS status,
+      CAST(s.scope ->> 'tx_limit' AS integer) AS tx_limit, s.tx_used, s.delegated_at, s.expires_at, s.revoked_at
+    FROM tollwatch.wallet_sessions s
+  ) v
   WHERE v.project_id = :project_id
     AND (v.agent_id, v.session_id) > (CAST(:after_agent_id AS int), CAST(:after_session_id AS uuid))
     AND (CAST(:agent_id AS int) IS NULL OR v.agent_id = :agent_id)
@@ -170,6 +176,24 @@ FROM (
 JOIN tollwatch.agents g ON g.id = v.agent_id
 JOIN tollwatch.wallets w ON w.id = v.wallet_id
 ORDER BY v.agent_id, v.session_id
+
+-- name: count_session_payments
+-- How many payments were seen to settle under each of some sessions, as tollwatch.session_usage counts them; here all are
+-- found together, because columnstore has no index to look into for each. Returns session_id, payments; none: no row.
+WITH asked AS MATERIALIZED (
+  SELECT s.id, coalesce(s.delegated_at, s.created_at) - INTERVAL '1 hour' AS from_ts
+  FROM tollwatch.wallet_sessions s
+  WHERE s.project_id = :project_id AND s.id = ANY (CAST(:session_ids AS uuid[]))
+), settled AS MATERIALIZED (
+  SELECT p.session_id, p.ts
+  FROM tollwatch.payments p
+  WHERE p.project_id = :project_id AND p.session_id = ANY (CAST(:session_ids AS uuid[]))
+    AND p.status = 'settled' AND NOT p.is_duplicate AND p.ts >= (SELECT min(from_ts) FROM asked)
+)
+SELECT p.session_id, count(*) AS payments
+FROM settled p
+JOIN asked s ON s.id = p.session_id AND p.ts >= s.from_ts
+GROUP BY p.session_id
 
 -- name: read_runway
 -- A page of how long the money lasts, by wallet and asset: balance over what flowed out in the last 24 hours, or since the

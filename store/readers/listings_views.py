@@ -1,4 +1,4 @@
-"""Lists of what follows from facts: the queue, sessions, breakers' intervals, runway."""
+"""Lists of what follows from facts: the queue, breakers' intervals, runway."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ QUEUE_EVENTS = Listing(
     row=values_views.QueueEntry,
     position=positions.FactPosition,
     filters=("agent_id", "reason", "request_id", "state"),
-)
-SESSIONS = Listing(
-    query="read_sessions",
-    row=values_views.SessionUsage,
-    position=positions.SessionPosition,
-    filters=("agent_id", "wallet_ids", "status"),
-    is_of_time=False,
 )
 RUNWAY = Listing(
     query="read_runway",
