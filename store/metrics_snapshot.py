@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store.edition import Edition
 from store.engine import reading
-from store.horizons import ROLLUPS
+from store.horizons import DAY, ROLLUPS
 from store.named_sql import query
 from store.rollups import exact_until
 from store.server import ServerFigures
@@ -155,6 +155,13 @@ class Snapshot:
 
 KINDS = ("balances", "payments", "requests", "latency", "breakers", "audit", "queues", "open_payments")
 """What is read, by the names of the statements."""
+TOTALS = {
+    "payments": ("payments", "payments_daily"),
+    "requests": ("api_requests", "requests_daily"),
+    "latency": ("api_requests", "request_latency_daily"),
+    "audit": ("audit_events", "audit_daily"),
+}
+"""Those that are totals: the relation whose fold they begin with, and the days that they are read as."""
 Rows = Sequence[RowMapping]
 
 
@@ -162,12 +169,17 @@ async def read(engine: AsyncEngine, edition: Edition, *, project_id: int | None,
     """At most `most` rows of each kind, of one project or (None) all. Raises DatabaseError."""
     async with reading(engine) as connection:
         await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        exact = {rollup.name: await exact_until(connection, edition, rollup.name) for rollup in ROLLUPS}
         values = {"project_id": project_id, "most": most}
-        rows: dict[str, Rows] = {
-            name: (await connection.execute(text(query(f"metrics_{name}")), values)).mappings().all() for name in KINDS
-        }
+        folded = {row.relation: row.folded_until for row in await connection.execute(text(query("metrics_folded")))}
+        rows: dict[str, Rows] = {}
+        for name in KINDS:
+            asked = values | (_parts(folded, exact, *TOTALS[name]) if name in TOTALS else {})
+            found = await connection.execute(text(query(f"metrics_{name}")), asked)
+            rows[name] = found.mappings().all()
         assets = await _assets(connection, {row["asset_id"] for name in ("balances", "payments") for row in rows[name]})
-        lags = await _lags(connection, edition)
+        now = (await connection.execute(text(query("metrics_now")))).scalar_one()
+    lags = {name: max(0.0, (now - moment).total_seconds()) for name, moment in exact.items()}
     return _snapshot(_split(rows), assets, lags)
 
 
@@ -176,10 +188,23 @@ async def _assets(connection: AsyncConnection, asset_ids: set[int]) -> dict[int,
     return {row["asset_id"]: Asset(**_without(row, "asset_id")) for row in found.mappings()}
 
 
-async def _lags(connection: AsyncConnection, edition: Edition) -> dict[str, float]:
-    now = (await connection.execute(text(query("metrics_now")))).scalar_one()
-    exact = {rollup.name: await exact_until(connection, edition, rollup.name) for rollup in ROLLUPS}
-    return {name: max(0.0, (now - moment).total_seconds()) for name, moment in exact.items()}
+def _parts(folded: Mapping[str, datetime], exact: Mapping[str, datetime], relation: str, days: str) -> dict[str, Any]:
+    """Where what is not folded is read as days: only days that hold exactly what their hours do.
+
+    A day with a pending change is read as hours, and all after it: in the hours a late row may be there already, and a
+    total that had it must not lose it.
+    """
+    until = folded[relation]
+    first_day = _floor_day(until + DAY - timedelta(microseconds=1))
+    return {
+        "folded_until": until,
+        "first_day": first_day,
+        "last_day": max(first_day, _floor_day(exact[days])),
+    }
+
+
+def _floor_day(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _split(rows: dict[str, Rows]) -> dict[str, Rows]:

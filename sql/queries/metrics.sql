@@ -23,9 +23,13 @@ WHERE (CAST(:project_id AS int) IS NULL OR h.project_id = :project_id) AND h.slo
 ORDER BY h.project_id, h.wallet_id, h.asset_id
 LIMIT :most
 
+-- name: metrics_folded
+-- Until when the buckets of each relation are folded into its totals. Returns relation, folded_until.
+SELECT relation, folded_until FROM tollwatch.totals_state
+
 -- name: metrics_payments
--- Totals of payments and their amounts: the base plus the buckets from the fold horizon on, in one statement, so that a
--- fold between two reads cannot be seen. A group of nothing but repeats is left out: repeats move nothing.
+-- Totals of payments and their amounts: the base, plus what is not folded: whole days that are exact as days, the rest as
+-- hours (metrics_folded says where they begin and end, in the same snapshot). A group of nothing but repeats is left out: repeats move nothing.
 SELECT p.name AS project, g.name AS agent, t.asset_id, t.status, t.origin, t.payments, t.amount, t.found
 FROM (
   SELECT parts.project_id, parts.agent_id, parts.asset_id, parts.status, parts.origin,
@@ -37,7 +41,17 @@ FROM (
     UNION ALL
     SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
     FROM tollwatch.payments_hourly r
-    WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'payments')
+    WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+    FROM tollwatch.payments_daily r
+    WHERE r.bucket >= :first_day AND r.bucket < :last_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+    FROM tollwatch.payments_hourly r
+    WHERE r.bucket >= :last_day
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
   ) parts
   GROUP BY 1, 2, 3, 4, 5
@@ -50,8 +64,8 @@ JOIN tollwatch.agents g ON g.id = t.agent_id
 ORDER BY t.project_id, t.agent_id, t.asset_id, t.status, t.origin
 
 -- name: metrics_requests
--- Totals of attempts, by outcome and (outcome NULL) over all outcomes: the base plus the buckets from the fold horizon
--- on, in one statement. `found` and the limit are per family: with outcome, and without.
+-- Totals of attempts, by outcome and (outcome NULL) over all outcomes: the base plus what is not folded, by days and
+-- hours. `found` and the limit are per family: with outcome, and without.
 SELECT p.name AS project, g.name AS agent, g.network, t.service, t.outcome, t.requests, t.retries, t.latency_ms_sum, t.found
 FROM (
   SELECT parts.project_id, parts.agent_id, parts.service, parts.outcome,
@@ -66,7 +80,17 @@ FROM (
     UNION ALL
     SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
     FROM tollwatch.requests_hourly r
-    WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'api_requests')
+    WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
+    FROM tollwatch.requests_daily r
+    WHERE r.bucket >= :first_day AND r.bucket < :last_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
+    FROM tollwatch.requests_hourly r
+    WHERE r.bucket >= :last_day
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
   ) parts
   GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3))
@@ -77,7 +101,7 @@ WHERE t.place <= :most
 ORDER BY t.project_id, t.agent_id, t.service, t.outcome
 
 -- name: metrics_latency
--- Histogram of latency of every agent and service: the base plus the buckets from the fold horizon on, in one statement.
+-- Histogram of latency of every agent and service: the base plus what is not folded, by days and hours.
 -- Returns cells (n: 10^(n/20) ≤ ms < 10^((n+1)/20); -1: less than a millisecond) and how many attempts each holds.
 SELECT p.name AS project, g.name AS agent, g.network, t.service, t.cells, t.counts, t.found
 FROM (
@@ -91,9 +115,19 @@ FROM (
       FROM tollwatch.latency_totals b
       WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
       UNION ALL
+        SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+      FROM tollwatch.request_latency_hourly r
+      WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+      UNION ALL
+      SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+      FROM tollwatch.request_latency_daily r
+      WHERE r.bucket >= :first_day AND r.bucket < :last_day
+        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+      UNION ALL
       SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
       FROM tollwatch.request_latency_hourly r
-      WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'api_requests')
+      WHERE r.bucket >= :last_day
         AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
     ) parts
     GROUP BY 1, 2, 3, 4
@@ -107,7 +141,7 @@ JOIN tollwatch.agents g ON g.id = t.agent_id
 ORDER BY t.project_id, t.agent_id, t.service
 
 -- name: metrics_audit
--- Totals of audit events: the base plus the buckets from the fold horizon on, in one statement. Two families, each with
+-- Totals of audit events: the base plus what is not folded, by days and hours. Two families, each with
 -- its own limit and `found`: by event type and severity (component NULL), and of breaker events by component.
 SELECT p.name AS project, coalesce(g.name, '') AS agent, coalesce(g.network, '') AS network, t.event_type, t.severity,
   t.component, t.events, t.found
@@ -124,7 +158,17 @@ FROM (
     UNION ALL
     SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
     FROM tollwatch.audit_hourly r
-    WHERE r.bucket >= (SELECT folded_until FROM tollwatch.totals_state WHERE relation = 'audit_events')
+    WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
+    FROM tollwatch.audit_daily r
+    WHERE r.bucket >= :first_day AND r.bucket < :last_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
+    FROM tollwatch.audit_hourly r
+    WHERE r.bucket >= :last_day
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
   ) parts
   GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3, 5))

@@ -48,7 +48,7 @@ WHERE s.relation = :relation
 -- The same where TimescaleDB keeps the log: the oldest change below the watermark that no refresh has seen. The log of
 -- the hypertable holds changes not yet handed to the aggregates. The aggregate's own holds what refreshes left undone: of
 -- it counts what a policy's window still reaches and what has a chunk, because a refresh passes over ranges without one
--- and leaves them there. Behind the window only a backfill writes, and it keeps a log of its own. Nothing counts that
+-- and leaves them there. What a refresh under way has taken from it is among the ranges until it is materialised. Behind the window only a backfill writes, and it keeps a log of its own. Nothing counts that
 -- retention drops or has dropped: dropping logs a change that no refresh may follow, or the rollup would be lost.
 WITH aggregate AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id,
@@ -77,6 +77,11 @@ WITH aggregate AS (
     WHERE k.hypertable_id = a.raw_hypertable_id
       AND s.range_start <= l.greatest_modified_value
       AND s.range_end > greatest(l.lowest_modified_value, a.window_start))
+  UNION ALL
+  SELECT greatest(r.lowest_modified_value, a.window_start)
+  FROM _timescaledb_catalog.continuous_aggs_materialization_ranges r
+  JOIN aggregate a ON r.materialization_id = a.mat_hypertable_id AND r.lowest_modified_value < a.watermark
+    AND r.greatest_modified_value >= a.window_start
 )
 SELECT coalesce(public.time_bucket(CAST(:width AS interval), least(
     _timescaledb_functions.to_timestamp((SELECT min(lowest) FROM pending)),
