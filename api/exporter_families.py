@@ -38,6 +38,11 @@ class Family:
         """The name of its series."""
         return self.name + ("_total" if self.metric is CounterMetricFamily else "")
 
+    @property
+    def is_total(self) -> bool:
+        """Whether its series never fall."""
+        return self.metric is not GaugeMetricFamily
+
     def empty(self) -> MetricFamily:
         """The metric without series."""
         return self.metric(self.name, self.documentation, labels=self.labels)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from prometheus_client import generate_latest
 
 from api.exporter_facts import FactCollector
+from api.exporter_floors import Floors
 from store.errors import DatabaseError, DatabaseTimeout
 from store.logs import event
 from store.metrics_snapshot import Snapshot
@@ -18,6 +19,8 @@ from store.server import ServerFigures
 
 FRESH_SECONDS = 1.0
 """How long a snapshot, or a database that did not answer, is told again without asking."""
+MOST_SCOPES = 8
+"""Scopes whose last totals are remembered: the one that was read longest ago is forgotten."""
 FACTS_AWAY = "exporter_facts_away"
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class Snapshots:
         self._deadline = deadline
         self._fresh = fresh
         self._slots: dict[int | None, _Slot] = {}
+        self._floors: dict[int | None, Floors] = {}
 
     async def get(self, project_id: int | None) -> Taken:
         """The newest snapshot, at most `fresh` seconds old. Never raises for a database that is away."""
@@ -71,7 +75,8 @@ class Snapshots:
         except DatabaseError as exc:
             event(_log, logging.WARNING, FACTS_AWAY, error=exc)
             return self._taken(started, b"", {}, is_up=False)
-        facts = await asyncio.to_thread(generate_latest, FactCollector(snapshot, self._most))
+        floors = self._floors_of(project_id)
+        facts = await asyncio.to_thread(generate_latest, FactCollector(snapshot, self._most, floors))
         return self._taken(started, facts, dict(snapshot.lags), is_up=True, server=snapshot.server)
 
     async def _read_in_time(self, project_id: int | None) -> Snapshot:
@@ -87,6 +92,13 @@ class Snapshots:
     ) -> Taken:
         now = time.monotonic()
         return Taken(facts=facts, lags=lags, is_up=is_up, seconds=now - started, at=now, server=server)
+
+    def _floors_of(self, project_id: int | None) -> Floors:
+        """The scope's, which are then the newest of those that are remembered."""
+        self._floors[project_id] = found = self._floors.pop(project_id, None) or Floors()
+        for oldest in list(self._floors)[:-MOST_SCOPES]:
+            del self._floors[oldest]
+        return found
 
     def _forget_old(self) -> None:
         """A snapshot can be megabytes: keep none that nobody may be told again."""

@@ -68,19 +68,24 @@ WITH page AS MATERIALIZED (
   ORDER BY k.bucket DESC, k.agent_id DESC, k.service DESC, k.outcome DESC
   LIMIT :limit
 ), latency AS (
-  SELECT k.bucket, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts
+  -- Cells are added up before they become arrays: three functions unpack each array.
+  SELECT c.bucket, c.agent_id, c.service, array_agg(c.latency_bucket) AS cells, array_agg(c.requests) AS counts
   FROM (
-    SELECT r.bucket, r.latency_bucket, r.requests,
-      CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
-      CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service
-    FROM tollwatch.{latency}_{size} r
-    WHERE CAST(:quantiles AS boolean)
-      AND r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
-      AND r.bucket >= (SELECT min(bucket) FROM page)
-      AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
-      AND (CAST(:service AS text) IS NULL OR r.service = :service)
-  ) k
-  GROUP BY k.bucket, k.agent_id, k.service
+    SELECT k.bucket, k.agent_id, k.service, k.latency_bucket, CAST(sum(k.requests) AS bigint) AS requests
+    FROM (
+      SELECT r.bucket, r.latency_bucket, r.requests,
+        CASE WHEN CAST(:by_agent AS boolean) THEN {agent_id} ELSE 0 END AS agent_id,
+        CASE WHEN CAST(:by_service AS boolean) THEN r.service ELSE '' END AS service
+      FROM tollwatch.{latency}_{size} r
+      WHERE CAST(:quantiles AS boolean)
+        AND r.project_id = :project_id AND r.bucket >= :from_ts AND r.bucket < :to_ts AND r.bucket <= :before_bucket
+        AND r.bucket >= (SELECT min(bucket) FROM page)
+        AND (CAST(:agent_id AS int) IS NULL OR {agent_id} = :agent_id)
+        AND (CAST(:service AS text) IS NULL OR r.service = :service)
+    ) k
+    GROUP BY k.bucket, k.agent_id, k.service, k.latency_bucket
+  ) c
+  GROUP BY c.bucket, c.agent_id, c.service
 )
 SELECT h.*, g.name AS agent, q.latency_ms_p50, q.latency_ms_p95, q.latency_ms_p99
 FROM page h

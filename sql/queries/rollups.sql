@@ -48,8 +48,9 @@ WHERE s.relation = :relation
 -- The same where TimescaleDB keeps the log: the oldest change below the watermark that no refresh has seen. The log of
 -- the hypertable holds changes not yet handed to the aggregates. The aggregate's own holds what refreshes left undone: of
 -- it counts what a policy's window still reaches and what has a chunk, because a refresh passes over ranges without one
--- and leaves them there. What a refresh under way has taken from it is among the ranges until it is materialised. Behind the window only a backfill writes, and it keeps a log of its own. Nothing counts that
--- retention drops or has dropped: dropping logs a change that no refresh may follow, or the rollup would be lost.
+-- and leaves them there. What a refresh under way has taken from it is among the ranges until it is materialised. Behind
+-- the window only a backfill writes, and it keeps a log of its own. Nothing counts that retention drops or has dropped:
+-- dropping logs a change that no refresh may follow, or the rollup would be lost.
 WITH aggregate AS (
   SELECT c.mat_hypertable_id, c.raw_hypertable_id,
     _timescaledb_functions.cagg_watermark(c.mat_hypertable_id) AS watermark,

@@ -129,7 +129,7 @@ async def test_while_the_database_is_away_facts_are_absent_and_the_rest_is_told(
 
 
 async def test_a_database_that_hangs_is_given_up_at_the_deadline(site, deadlines):
-    impatient = replace(site.state, deadlines=replace(deadlines, read_statement=0.2))
+    impatient = replace(site.state, deadlines=replace(deadlines, read_statement=1.0))
     site.app.state.exporter = exporter.snapshots_of(impatient, fresh=0.0)
     async with site.engine.begin() as connection:
         await connection.execute(text("LOCK TABLE tollwatch.payment_totals IN ACCESS EXCLUSIVE MODE"))
