@@ -46,14 +46,13 @@ class FactCollector(Collector):
     def _filled(self, family: Family) -> tuple[Metric, int]:
         metric: Any = family.empty()
         told: set[Labels] = set()
-        for labels, value in family.series(self._snapshot):
+        for labels, read in family.series(self._snapshot):
             if (len(told) + 1) * family.width > self._most:
                 break
             # The same series twice would make Prometheus refuse the whole scrape.
             if labels not in told:
                 told.add(labels)
-                if family.is_total:
-                    value = self._floors.value(family.name, labels, value)
+                value = self._floors.value(family.name, labels, read) if family.is_total else read
                 if isinstance(value, Histogram):
                     metric.add_metric(labels, value.buckets, value.total)
                 else:
@@ -71,4 +70,6 @@ def _dropped(numbers: Mapping[str, int]) -> Metric:
 
 
 def _held(number: int) -> Metric:
-    return GaugeMetricFamily(HELD, "Totals that were read lower than they were told before, and are told as then.", number)
+    return GaugeMetricFamily(
+        HELD, "Totals that were read lower than they were told before, and are told as then.", number
+    )

@@ -1,16 +1,15 @@
 """A counter is told no lower than it was told a moment ago.
 
 On community TimescaleDB a row that is more than an hour late, committed while its hour is materialised for the first
-time, is seen as long as the hour is aggregated when it is read, and not once the watermark has passed it: the total lacks
-it until the next refresh, `TOLLWATCH_ROLLUP_INTERVAL` later. Prometheus would take that for a reset, and count the whole
-total again. What is lower for longer than HOLD_SECONDS is the truth: totals were rebuilt, or a project erased.
+time, is seen as long as the hour is aggregated when it is read, and not once the watermark has passed it: the total
+lacks it until the next refresh, `TOLLWATCH_ROLLUP_INTERVAL` later. Prometheus would take that for a reset, and count
+the whole total again. What is lower for longer than HOLD_SECONDS is the truth: totals were rebuilt, a project erased.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from api.exporter_values import Histogram
 
@@ -18,7 +17,7 @@ HOLD_SECONDS = 120.0
 """How long a series is held at most: several refreshes, the first of which should catch up."""
 
 Labels = tuple[str, ...]
-Value = TypeVar("Value", float, Histogram)
+Value = float | Histogram
 Key = tuple[str, Labels]
 
 
@@ -30,7 +29,7 @@ class Floors:
     def __init__(self, *, hold: float = HOLD_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._hold = hold
         self._clock = clock
-        self._told: dict[Key, float | Histogram] = {}
+        self._told: dict[Key, Value] = {}
         self._since: dict[Key, float] = {}
         self.begin()
 
@@ -41,7 +40,7 @@ class Floors:
 
     def begin(self) -> None:
         """A new telling."""
-        self._new: dict[Key, float | Histogram] = {}
+        self._new: dict[Key, Value] = {}
         self._new_since: dict[Key, float] = {}
         self._now = self._clock()
 
@@ -63,10 +62,11 @@ class Floors:
         self._told, self._since = self._new, self._new_since
 
 
-def _higher(before: float | Histogram, read: Value) -> Value:
+def _higher(before: Value, read: Value) -> Value:
     """The higher of two values, bucket by bucket; buckets stay cumulative."""
-    if isinstance(read, Histogram) and isinstance(before, Histogram):
+    if isinstance(before, Histogram):
+        assert isinstance(read, Histogram)
         buckets = [(le, max(a, b)) for (_, a), (le, b) in zip(before.buckets, read.buckets, strict=True)]
         return Histogram(buckets, max(before.total, read.total))
-    assert isinstance(read, float) and isinstance(before, float)
+    assert isinstance(read, float)
     return max(before, read)

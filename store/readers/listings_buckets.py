@@ -132,6 +132,8 @@ SPEND = BucketListing(
     rollups=("service_payments",),
     filters=("by_agent", "by_service", "agent_id", "asset_ids", "service"),
 )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetryListing(BucketListing[values_buckets.RetryHealth]):
     """Hours of retries; or with `is_total` one bucket, the whole range, in which whole days are read as days."""

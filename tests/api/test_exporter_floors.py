@@ -54,7 +54,9 @@ async def materialising(site):
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as eye:
         holder.execute("LOCK TABLE _timescaledb_catalog.continuous_aggs_watermark IN SHARE MODE")
         refreshing = asyncio.create_task(asyncio.to_thread(refresh_hours, url))
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CALL public.refresh%'"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CALL public.refresh%'"
+        )
         while not eye.execute(waiting).fetchone()[0]:
             assert not refreshing.done()
             await asyncio.sleep(0.02)
