@@ -6,7 +6,10 @@ SELECT …
 
 `{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges, days
 on long ones, by service while all agents are chosen and by agent else; `{agent_payments}` and `{agent_requests}` by
-agent always. What a range and a choice do not need is folded away when the statement is planned.
+agent always; `{agent_payments_before}` begins a day before the range. What a range and a choice do not need is folded away when the statement is planned.
+
+`{newest_first}` is a list of windows (since, until), the newest and shortest first: a list of the newest facts asks each
+in turn and ends when it has enough. The views are barriers, so a LIMIT outside of one does not end the scan inside it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,16 @@ _CHOSEN = "agent IN (${agent:sqlstring})"
 _ALL = "'*' IN (${agent:sqlstring})"
 
 
-def _rollups(rollup: str, columns: str, within: str, *, most_days: int = 8) -> str:
+_IN_RANGE = "$__timeFilter(bucket)"
+_AND_DAY_BEFORE = "bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()"
+
+
+def _rollups(rollup: str, columns: str, within: str, *, most_days: int = 8, when: str = _IN_RANGE) -> str:
     """Hours of ranges up to so many days, whole days (UTC) of longer ones."""
     span = "$__timeTo()::timestamptz - $__timeFrom()::timestamptz"
     return "\n  UNION ALL\n".join(
         f"  SELECT {columns}\n  FROM {rollup}_{size}\n"  # noqa: S608 (our own names)
-        f"  WHERE $__timeFilter(bucket) AND {span} {compared} INTERVAL '{most_days} days' AND {within}"
+        f"  WHERE {when} AND {span} {compared} INTERVAL '{most_days} days' AND {within}"
         for size, compared in (("hourly", "<="), ("daily", ">"))
     )
 
@@ -69,6 +76,12 @@ _SOURCES = {
     "latency": _either("service_latency", "request_latency", "bucket, service, latency_bucket, requests", most_days=2)
     + " AS latency",
 }
+_SOURCES["newest_first"] = """(
+  SELECT CASE n WHEN 0 THEN $__timeFrom()::timestamptz ELSE $__timeTo()::timestamptz - span / power(4, n) END AS since,
+    CASE n WHEN 6 THEN 'infinity' ELSE $__timeTo()::timestamptz - span / power(4, n + 1) END AS until
+  FROM generate_series(6, 0, -1) AS n,
+    make_interval(secs => extract(epoch FROM $__timeTo()::timestamptz - $__timeFrom()::timestamptz)) AS span
+) AS near"""
 _BALANCES = "bucket, agent, network, wallet, asset, slot_last, tokens_last, inflow, outflow"
 for _name, _rollup, _columns, _days, _alias in (
     ("agent_payments", "payments", f"agent, {_PAYMENTS}", 1, "payments"),
@@ -76,4 +89,6 @@ for _name, _rollup, _columns, _days, _alias in (
     ("balances", "balances", _BALANCES, 2, "b"),
 ):
     _SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, _OF_AGENTS, most_days=_days)}\n) AS {_alias}"
+_BEFORE = _rollups("payments", f"agent, {_PAYMENTS}", _OF_AGENTS, most_days=1, when=_AND_DAY_BEFORE)
+_SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
 _SOURCE = re.compile("{(" + "|".join(_SOURCES) + ")}")

@@ -30,19 +30,19 @@ ORDER BY asset
 
 -- name: avoided_total
 -- Money that attempts skipped by open breakers would have cost, per asset: at the average price of the 24 hours before, in
--- the asset that most of them were paid in. retry_health says the same, but looks the price up for each row: too slow here.
-WITH paid AS (
-  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
-  FROM spend_by_service
-  WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
-    AND network IN (${network:sqlstring}) AND {agent} AND service IN (${service:sqlstring})
-  GROUP BY 1, 2, 3, 4
-), skipped AS (
+-- the asset that most of them were paid in; on ranges of more than a day at that of the same day and the day before.
+-- retry_health says the same of each hour, but prices what nobody looks at: too slow here.
+WITH skipped AS (
   SELECT bucket, agent, service, sum(requests) AS attempts
-  FROM requests_hourly
-  WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
-    AND {agent} AND service IN (${service:sqlstring})
+  FROM {agent_requests}
+  WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
+), paid AS (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM {agent_payments_before}
+  WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
+    AND (agent, service) IN (SELECT agent, service FROM skipped)
+  GROUP BY 1, 2, 3, 4
 ), priced AS (
   SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
   FROM (
@@ -161,18 +161,17 @@ ORDER BY 1, 2
 
 -- name: avoided
 -- The same as a curve below zero.
-WITH paid AS (
-  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
-  FROM spend_by_service
-  WHERE bucket BETWEEN $__timeFrom()::timestamptz - INTERVAL '24 hours' AND $__timeTo()
-    AND network IN (${network:sqlstring}) AND {agent} AND service IN (${service:sqlstring})
-  GROUP BY 1, 2, 3, 4
-), skipped AS (
+WITH skipped AS (
   SELECT bucket, agent, service, sum(requests) AS attempts
-  FROM requests_hourly
-  WHERE $__timeFilter(bucket) AND outcome = 'skipped_open'
-    AND {agent} AND service IN (${service:sqlstring})
+  FROM {agent_requests}
+  WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
+), paid AS (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM {agent_payments_before}
+  WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
+    AND (agent, service) IN (SELECT agent, service FROM skipped)
+  GROUP BY 1, 2, 3, 4
 ), priced AS (
   SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
   FROM (
@@ -213,11 +212,16 @@ LIMIT 100
 SELECT agent, service, outcome, coalesce(error_type, 'not said') AS error_type, count(*) AS attempts, max(ts) AS latest,
   (max(ARRAY[to_char(ts AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'), coalesce(failure_reason, '')]))[2] AS latest_reason
 FROM (
-  SELECT ts, agent, service, outcome, error_type, failure_reason
-  FROM api_requests
-  WHERE $__timeFilter(ts) AND outcome IN ('retrying', 'failed', 'skipped_open')
-    AND {agent} AND service IN (${service:sqlstring})
-  ORDER BY ts DESC
+  SELECT found.*
+  FROM {newest_first}
+  CROSS JOIN LATERAL (
+    SELECT ts, agent, service, outcome, error_type, failure_reason
+    FROM api_requests
+    WHERE $__timeFilter(ts) AND ts >= near.since AND ts < near.until
+      AND outcome IN ('retrying', 'failed', 'skipped_open') AND {agent} AND service IN (${service:sqlstring})
+    ORDER BY ts DESC
+    LIMIT 1000
+  ) found
   LIMIT 1000
 ) newest
 GROUP BY 1, 2, 3, 4

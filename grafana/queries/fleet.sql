@@ -150,12 +150,23 @@ LIMIT 100
 
 -- name: sessions
 -- Wallet sessions: what they allow, what agents say they used, what was seen to settle.
-SELECT agent, wallet, session_id, status, tx_limit, tx_used, tx_settled,
-  tx_used::float8 / nullif(tx_limit, 0) AS used, expires_at
-FROM session_usage
-WHERE network IN (${network:sqlstring}) AND {agent}
+WITH shown AS (
+  SELECT session_id
+  FROM session_usage
+  WHERE network IN (${network:sqlstring}) AND {agent}
+  ORDER BY status, expires_at NULLS LAST, session_id
+  LIMIT 100
+)
+SELECT usage.*
+FROM shown
+CROSS JOIN LATERAL (
+  SELECT agent, wallet, session_id, status, tx_limit, tx_used, tx_settled,
+    tx_used::float8 / nullif(tx_limit, 0) AS used, expires_at
+  FROM session_usage u
+  WHERE u.session_id = shown.session_id
+  OFFSET 0 -- look up those of the page, in place of a join that counts the payments of all sessions first
+) usage
 ORDER BY status, expires_at NULLS LAST, session_id
-LIMIT 100
 
 -- name: audit_severities
 -- Audit events by severity.
@@ -168,7 +179,16 @@ ORDER BY 1, 2
 -- name: audit_latest
 -- The newest audit events.
 SELECT ts, severity, event_type, agent, component, details::text AS details, resolved_at, origin, request_id
-FROM audit_events
-WHERE $__timeFilter(ts) AND ({agent} OR agent IS NULL)
+FROM (
+  SELECT found.*
+  FROM {newest_first}
+  CROSS JOIN LATERAL (
+    SELECT *
+    FROM audit_events
+    WHERE $__timeFilter(ts) AND ts >= near.since AND ts < near.until AND ({agent} OR agent IS NULL)
+    ORDER BY ts DESC, id DESC
+    LIMIT 100
+  ) found
+  LIMIT 100
+) newest
 ORDER BY ts DESC, id DESC
-LIMIT 100

@@ -163,9 +163,19 @@ LIMIT 100
 -- Payments that failed or were reverted, the newest first.
 SELECT ts, status, agent, service, tokens, asset, coalesce(error_type, 'not said') AS error_type, failure_reason, origin,
   retry_count, signature, payment_id
-FROM payments
-WHERE $__timeFilter(ts) AND status IN ('failed', 'reverted') AND NOT is_duplicate
-  AND network IN (${network:sqlstring}) AND {agent}
-  AND asset IN (${asset:sqlstring}) AND service IN (${service:sqlstring})
+FROM (
+  SELECT found.*
+  FROM {newest_first}
+  CROSS JOIN LATERAL (
+    SELECT *
+    FROM payments
+    WHERE $__timeFilter(ts) AND ts >= near.since AND ts < near.until
+      AND status IN ('failed', 'reverted') AND NOT is_duplicate
+      AND network IN (${network:sqlstring}) AND {agent}
+      AND asset IN (${asset:sqlstring}) AND service IN (${service:sqlstring})
+    ORDER BY ts DESC, id DESC
+    LIMIT 100
+  ) found
+  LIMIT 100
+) newest
 ORDER BY ts DESC, id DESC
-LIMIT 100
