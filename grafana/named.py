@@ -90,5 +90,9 @@ for _name, _rollup, _columns, _days, _alias in (
 ):
     _SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, _OF_AGENTS, most_days=_days)}\n) AS {_alias}"
 _BEFORE = _rollups("payments", f"agent, {_PAYMENTS}", _OF_AGENTS, most_days=1, when=_AND_DAY_BEFORE)
+_SOURCES["bucket_of_agents"] = (
+    "CASE WHEN $__timeTo()::timestamptz - $__timeFrom()::timestamptz <= INTERVAL '1 days' "
+    "THEN INTERVAL '1 hour' ELSE INTERVAL '24 hours' END"
+)
 _SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
 _SOURCE = re.compile("{(" + "|".join(_SOURCES) + ")}")

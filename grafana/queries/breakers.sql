@@ -38,28 +38,21 @@ WITH skipped AS (
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
 ), paid AS (
-  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  SELECT bucket, agent, service, asset, payments, tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
-    AND (agent, service) IN (SELECT agent, service FROM skipped)
-  GROUP BY 1, 2, 3, 4
 ), priced AS (
-  SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
-  FROM (
-    SELECT bucket, agent, service, asset, payments, tokens, NULL AS attempts FROM paid
-    UNION ALL
-    SELECT s.bucket, agent, service, known.asset, 0, 0, s.attempts
-    FROM skipped s
-    JOIN (SELECT DISTINCT agent, service, asset FROM paid) known USING (agent, service)
-  ) told
-  WINDOW day AS (
-    PARTITION BY agent, service, asset ORDER BY bucket RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW
-  )
+  SELECT s.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM skipped s
+  CROSS JOIN generate_series(s.bucket - INTERVAL '24 hours', s.bucket, {bucket_of_agents}) AS before
+  JOIN paid USING (agent, service)
+  WHERE paid.bucket = before
+  GROUP BY 1, 2, 3, 4, 5
 ), avoided AS (
   SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
   FROM priced
-  WHERE attempts IS NOT NULL AND payments > 0
-  ORDER BY bucket, agent, service, payments DESC
+  WHERE payments > 0
+  ORDER BY bucket, agent, service, payments DESC, asset
 )
 SELECT asset, sum(tokens) AS tokens FROM avoided GROUP BY asset ORDER BY asset
 
@@ -167,28 +160,21 @@ WITH skipped AS (
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
 ), paid AS (
-  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
+  SELECT bucket, agent, service, asset, payments, tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
-    AND (agent, service) IN (SELECT agent, service FROM skipped)
-  GROUP BY 1, 2, 3, 4
 ), priced AS (
-  SELECT bucket, agent, service, asset, attempts, sum(payments) OVER day AS payments, sum(tokens) OVER day AS tokens
-  FROM (
-    SELECT bucket, agent, service, asset, payments, tokens, NULL AS attempts FROM paid
-    UNION ALL
-    SELECT s.bucket, agent, service, known.asset, 0, 0, s.attempts
-    FROM skipped s
-    JOIN (SELECT DISTINCT agent, service, asset FROM paid) known USING (agent, service)
-  ) told
-  WINDOW day AS (
-    PARTITION BY agent, service, asset ORDER BY bucket RANGE BETWEEN INTERVAL '24 hours' PRECEDING AND CURRENT ROW
-  )
+  SELECT s.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM skipped s
+  CROSS JOIN generate_series(s.bucket - INTERVAL '24 hours', s.bucket, {bucket_of_agents}) AS before
+  JOIN paid USING (agent, service)
+  WHERE paid.bucket = before
+  GROUP BY 1, 2, 3, 4, 5
 ), avoided AS (
   SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
   FROM priced
-  WHERE attempts IS NOT NULL AND payments > 0
-  ORDER BY bucket, agent, service, payments DESC
+  WHERE payments > 0
+  ORDER BY bucket, agent, service, payments DESC, asset
 )
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", asset || ' avoided' AS metric, -sum(tokens) AS value
 FROM avoided

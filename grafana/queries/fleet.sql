@@ -123,13 +123,15 @@ ORDER BY 1, 2
 
 -- name: flows
 -- Money that came in (up) and went out (down), per asset.
-SELECT date_bin('$__interval', b.bucket, '2000-01-01Z') AS "time", b.asset || ' ' || flow.way AS metric,
-  sum(flow.amount / 10::numeric ^ coalesce(s.decimals, 0)) AS value
-FROM {balances}
+SELECT "time", b.asset || ' ' || flow.way AS metric, flow.amount / 10::numeric ^ coalesce(decimals, 0) AS value
+FROM (
+  SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", network, asset, sum(inflow) AS inflow, sum(outflow) AS outflow
+  FROM {balances}
+  WHERE network IN (${network:sqlstring}) AND asset IN (${asset:sqlstring})
+  GROUP BY 1, 2, 3
+) b
 JOIN assets s ON (s.network, s.symbol) = (b.network, b.asset)
-CROSS JOIN LATERAL (VALUES ('in', b.inflow), ('out', -b.outflow)) AS flow (way, amount)
-WHERE b.network IN (${network:sqlstring}) AND b.asset IN (${asset:sqlstring})
-GROUP BY 1, 2
+CROSS JOIN LATERAL (VALUES ('in', inflow), ('out', -outflow)) AS flow (way, amount)
 ORDER BY 1, 2
 
 -- name: queue_moves

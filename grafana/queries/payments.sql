@@ -116,21 +116,23 @@ ORDER BY 1, 2
 -- name: latency
 -- Median and 95th percentile of latency by service, merged from histograms. The same as latency_quantile(), for all services
 -- and buckets in one pass.
-SELECT DISTINCT ON ("time", metric) "time", service || ' p' || q.percent AS metric,
+SELECT "time", service || ' p' || q.percent AS metric,
   CASE WHEN cell < 0 THEN 0
-       ELSE power(10, (cell + (q.percent / 100.0 * total - (upto - n)) / n)::float8 / 20) END AS value
+       ELSE power(10, (cell + (q.percent / 100.0 * total - (upto - n)) / n) / 20) END AS value
 FROM (
   SELECT "time", service, cell, n, sum(n) OVER (series ORDER BY cell) AS upto, sum(n) OVER series AS total
   FROM (
-    SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service, latency_bucket AS cell, sum(requests) AS n
+    SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", service, latency_bucket AS cell,
+      sum(requests)::float8 AS n
     FROM {latency}
     WHERE service IN (${service:sqlstring})
     GROUP BY 1, 2, 3
   ) cells
   WINDOW series AS (PARTITION BY "time", service)
 ) running
-JOIN (VALUES (50), (95)) AS q (percent) ON upto >= q.percent / 100.0 * total
-ORDER BY "time", metric, cell
+JOIN (VALUES (50), (95)) AS q (percent)
+  ON upto >= q.percent / 100.0 * total AND upto - n < q.percent / 100.0 * total
+ORDER BY 1, 2
 
 -- name: outcomes
 -- Attempts by outcome.
