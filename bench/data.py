@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -172,8 +172,12 @@ class _Maker:
             self._rest(few),
         )
         self._say("facts are there; heads")
-        await self._alone("analyze")
-        await asyncio.gather(self._payment_heads(), self._other_heads(world.end - 3 * timedelta(milliseconds=step_ms)))
+        await self._alone("analyze_facts")
+        await asyncio.gather(
+            self._payment_heads(),
+            self._settlements(),
+            self._other_heads(world.end - 3 * timedelta(milliseconds=step_ms)),
+        )
         self._say("rollups and totals")
         await rollups.refresh_range(
             self.engine, self.edition, self.settings, world.start, world.end + timedelta(days=1)
@@ -213,12 +217,19 @@ class _Maker:
                 within = {"from_ts": self.world.start, "to_ts": self.world.end + timedelta(days=14)}
                 await connection.execute(text(query("ensure_partitions")), values | within)
 
-    async def _payment_heads(self) -> None:
+    def _dates(self) -> Iterator[tuple[datetime, datetime]]:
+        """Every day of the data, from its first instant on."""
         for day in range(self.world.recipe.days + 1):
             from_ts = self.world.start + timedelta(days=day)
-            to_ts = from_ts + timedelta(days=1)
+            yield from_ts, from_ts + timedelta(days=1)
+
+    async def _payment_heads(self) -> None:
+        for from_ts, to_ts in self._dates():
             ids = {"from_id": _lowest_id(from_ts), "to_id": _lowest_id(to_ts)}
             await self.run("make_payment_heads", **self.values, from_ts=from_ts, to_ts=to_ts, **ids)
+
+    async def _settlements(self) -> None:
+        for from_ts, to_ts in self._dates():
             await self.run("make_settlements", **self.values, from_ts=from_ts, to_ts=to_ts)
 
     async def _other_heads(self, newest: datetime) -> None:

@@ -352,6 +352,10 @@ FROM timescaledb_information.jobs WHERE hypertable_schema IN ('tollwatch', '_tim
 -- What autovacuum would do in its own time.
 VACUUM (ANALYZE)
 
+-- name: analyze_facts
+-- What the heads are made from: its statistics are enough, and need no pass over every page.
+ANALYZE tollwatch.payments, tollwatch.balance_samples, tollwatch.audit_events, tollwatch.queue_events
+
 -- name: some_agents
 -- Names to ask for: agents.
 SELECT name FROM tollwatch.agents WHERE project_id = :project_id ORDER BY id % 37, id LIMIT 200

@@ -80,7 +80,8 @@ def _now() -> list[Panel]:
             "breakers.avoided_total",
             id=5,
             title="Avoided by open breakers",
-            description="Attempts that were skipped, at the price of the 24 h before. What the breakers are worth.",
+            description="Attempts that were skipped, at the price of the 24 h before (over a day: of the same day "
+            "and the one before). What the breakers are worth.",
             unit=TOKENS,
             **common,
         ),
@@ -224,8 +225,8 @@ def _reasons() -> list[Panel | Section]:
             "breakers.causes",
             id=32,
             title="Why attempts do not succeed",
-            description="insufficient_funds: top up; rejected or invalid_402: read the newest reason; timeout or "
-            "upstream_error: ask the service.",
+            description="Of the newest 1,000 within the range. insufficient_funds: top up; rejected or invalid_402: "
+            "read the newest reason; timeout or upstream_error: ask the service.",
             width=12,
             height=9,
             columns={"agent": TO_PAYMENTS, "service": TO_SERVICE, "outcome": words(STATES)},

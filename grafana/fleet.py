@@ -196,8 +196,8 @@ def _work() -> list[Panel | Section]:
             "fleet.sessions",
             id=23,
             title="Wallet sessions",
-            description="tx_used is what the agent says, tx_settled what was seen. If tx_settled is above tx_used, "
-            "revoke the session.",
+            description="100 of them: the active ones first, of those the ones that expire first. tx_used is what the "
+            "agent says, tx_settled what was seen. If tx_settled is above tx_used, revoke the session.",
             width=8,
             columns={
                 "agent": TO_PAYMENTS,

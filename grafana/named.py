@@ -5,11 +5,12 @@
 SELECT …
 
 `{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges, days
-on long ones, by service while all agents are chosen and by agent else; `{agent_payments}` and `{agent_requests}` by
-agent always; `{agent_payments_before}` begins a day before the range. What a range and a choice do not need is folded away when the statement is planned.
+on long ones, by service while all agents are chosen and by agent else; `{agent_payments}`, `{agent_requests}` and
+`{audit}` by agent always; `{agent_payments_before}` begins a day before the range. What a range and a choice do not
+need is folded away when the statement is planned.
 
-`{newest_first}` is a list of windows (since, until), the newest and shortest first: a list of the newest facts asks each
-in turn and ends when it has enough. The views are barriers, so a LIMIT outside of one does not end the scan inside it.
+`{newest_first}` is a list of windows (since, until), the newest and shortest first: a list of the newest facts asks
+each in turn and ends when it has enough. The views are barriers: a LIMIT outside of one does not end the scan inside.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def statements(file: str) -> dict[str, str]:
 def statement(path: str) -> str:
     """One statement by `file.name`, its sources filled in. Raises LookupError."""
     file, name = path.split(".")
-    return _SOURCE.sub(lambda found: _SOURCES[found[1]], statements(file)[name])
+    return _SOURCE.sub(lambda found: SOURCES[found[1]], statements(file)[name])
 
 
 ALL_AGENTS = "'*'"
@@ -69,14 +70,14 @@ _PAYMENTS = (
 )
 _REQUESTS = "bucket, service, outcome, requests, retries, retry_successes, backoff_ms_sum"
 _OF_AGENTS = f"({_ALL} OR {_CHOSEN})"
-_SOURCES = {
+SOURCES = {
     "agent": _OF_AGENTS,
     "payments": f"{_either('service_payments', 'payments', _PAYMENTS)} AS payments",
     "requests": f"{_either('service_requests', 'requests', _REQUESTS)} AS requests",
     "latency": _either("service_latency", "request_latency", "bucket, service, latency_bucket, requests", most_days=2)
     + " AS latency",
 }
-_SOURCES["newest_first"] = """(
+SOURCES["newest_first"] = """(
   SELECT CASE n WHEN 0 THEN $__timeFrom()::timestamptz ELSE $__timeTo()::timestamptz - span / power(4, n) END AS since,
     CASE n WHEN 6 THEN 'infinity' ELSE $__timeTo()::timestamptz - span / power(4, n + 1) END AS until
   FROM generate_series(6, 0, -1) AS n,
@@ -88,11 +89,13 @@ for _name, _rollup, _columns, _days, _alias in (
     ("agent_requests", "requests", f"agent, {_REQUESTS}", 1, "requests"),
     ("balances", "balances", _BALANCES, 2, "b"),
 ):
-    _SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, _OF_AGENTS, most_days=_days)}\n) AS {_alias}"
+    SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, _OF_AGENTS, most_days=_days)}\n) AS {_alias}"
+_AUDIT = _rollups("audit", "bucket, agent, event_type, severity, component, events", f"({_OF_AGENTS} OR agent IS NULL)")
+SOURCES["audit"] = f"(\n{_AUDIT}\n) AS audit"
 _BEFORE = _rollups("payments", f"agent, {_PAYMENTS}", _OF_AGENTS, most_days=1, when=_AND_DAY_BEFORE)
-_SOURCES["bucket_of_agents"] = (
+SOURCES["bucket_of_agents"] = (
     "CASE WHEN $__timeTo()::timestamptz - $__timeFrom()::timestamptz <= INTERVAL '1 days' "
     "THEN INTERVAL '1 hour' ELSE INTERVAL '24 hours' END"
 )
-_SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
-_SOURCE = re.compile("{(" + "|".join(_SOURCES) + ")}")
+SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
+_SOURCE = re.compile("{(" + "|".join(SOURCES) + ")}")

@@ -131,7 +131,8 @@ def _spend() -> list[Panel | Section]:
             "payments.spend_by_service",
             id=14,
             title="What was bought from whom",
-            description="Over the range. price_min and price_max are the lowest and highest average of an hour.",
+            description="The 200 that most was spent on over the range. price_min and price_max are the lowest and "
+            "highest average of an hour; over more than a day: of a day.",
             width=24,
             columns={
                 "service": TO_RETRIES,

@@ -93,8 +93,8 @@ LIMIT 30
 -- How often breakers changed to each state.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", replace(event_type, 'breaker_', '') AS metric,
   sum(events) AS value
-FROM audit_hourly
-WHERE $__timeFilter(bucket) AND event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
+FROM {audit}
+WHERE event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
   AND {agent} AND component IN (${component:sqlstring})
 GROUP BY 1, 2
 ORDER BY 1, 2

@@ -173,8 +173,7 @@ ORDER BY status, expires_at NULLS LAST, session_id
 -- name: audit_severities
 -- Audit events by severity.
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", severity AS metric, sum(events) AS value
-FROM audit_hourly
-WHERE $__timeFilter(bucket) AND ({agent} OR agent IS NULL)
+FROM {audit}
 GROUP BY 1, 2
 ORDER BY 1, 2
 

@@ -29,8 +29,18 @@ SELECT DISTINCT component FROM breakers ORDER BY component
 -- name: incidents
 -- What explains a bend in a curve: breakers that open, agents that pause, wallets that are topped up.
 SELECT ts AS "time", event_type AS title, concat_ws(' ', agent, component) AS "text", severity AS tags
-FROM audit_events
-WHERE $__timeFilter(ts) AND event_type IN ('breaker_opened', 'paused', 'resumed', 'topped_up', 'session_limit_reached')
-  AND ({agent} OR agent IS NULL)
+FROM (
+  SELECT found.*
+  FROM {newest_first}
+  CROSS JOIN LATERAL (
+    SELECT ts, event_type, agent, component, severity
+    FROM audit_events
+    WHERE $__timeFilter(ts) AND ts >= near.since AND ts < near.until
+      AND event_type IN ('breaker_opened', 'paused', 'resumed', 'topped_up', 'session_limit_reached')
+      AND ({agent} OR agent IS NULL)
+    ORDER BY ts DESC
+    LIMIT 200
+  ) found
+  LIMIT 200
+) newest
 ORDER BY ts DESC
-LIMIT 200

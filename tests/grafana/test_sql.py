@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from grafana.named import SOURCES
 from tests.databases import ROOT
 from tests.grafana.files import sql_on_panels
 from tests.grafana.macros import Looking, expand, interval_of
@@ -116,6 +117,34 @@ def test_avoided_money_is_what_the_view_says(reader):
     assert [(asset, round(tokens, 6)) for asset, tokens in shown] == [
         (asset, round(tokens, 6)) for asset, tokens in said
     ]
+
+
+NEWEST = """SELECT ts, payment_id FROM payments
+WHERE $__timeFilter(ts) AND status IN ('failed', 'reverted') AND NOT is_duplicate ORDER BY ts DESC, id DESC LIMIT 100"""
+
+
+@pytest.mark.parametrize("span", RANGES.values(), ids=RANGES)
+def test_a_list_in_windows_is_the_list_of_the_range(span, reader):
+    (statement,) = [found for found in STATEMENTS if found.panel["title"] == "Payments that failed"]
+    looking = looking_at(statement, span, reader, timescaledb=False)
+    shown = reader.execute(f"SELECT ts, payment_id FROM ({expand(statement.sql, looking)}) AS shown").fetchall()
+    assert shown
+    assert shown == reader.execute(expand(NEWEST, looking)).fetchall()
+
+
+def test_windows_meet_and_cover_the_range_where_a_day_has_23_hours(reader):
+    end = datetime(2026, 4, 1, 12, tzinfo=UTC)
+    looking = Looking(start=end - timedelta(days=30), end=end, interval="1h", timescaledb=False, variables={})
+    windows = expand("SELECT since, nullif(until, 'infinity') FROM " + SOURCES["newest_first"], looking)
+    reader.execute("SET TIME ZONE 'Europe/Berlin'")
+    try:
+        found = reader.execute(windows).fetchall()
+    finally:
+        reader.execute("RESET TIME ZONE")
+    begins, ends = zip(*found, strict=True)
+    assert ends == (None, *begins[:-1])
+    assert list(begins) == sorted(begins, reverse=True)
+    assert begins[-1] == looking.start
 
 
 def test_macros_and_functions_are_ones_that_every_edition_has():
