@@ -23,7 +23,7 @@ from store.addresses import address_to_bytes, signature_to_bytes
 from store.directory import Address, Agent, AssetName, Directory, mint_of
 from store.drafts import OPEN, Drafts
 from store.errors import InvalidValue
-from store.redact import redact_text
+from store.redact import redact_optional, redact_text
 
 _SCOPES = {"agent": "ingest", "facilitator": "ingest:facilitator"}
 _NOBODY = Agent(id=0, network="", max_retries=0)
@@ -106,12 +106,12 @@ def _payment(event: Payment, agent: Agent, network: str, project_id: int, ts: da
         OPEN,
         redact_text(event.service),
         event.request_id,
-        _clean(event.x402_payment_id),
+        redact_optional(event.x402_payment_id),
         None,
         event.session,
         None if event.pay_to is None else _address("pay_to", network, event.pay_to),
-        _clean(event.resource),
-        _clean(event.facilitator),
+        redact_optional(event.resource),
+        redact_optional(event.facilitator),
         None if event.signature is None else _signature(network, event.signature),
         event.slot,
         event.commitment,
@@ -120,7 +120,7 @@ def _payment(event: Payment, agent: Agent, network: str, project_id: int, ts: da
         event.retry_count or 0,
         event.backoff_ms or 0,
         event.error_type,
-        _clean(event.failure_reason),
+        redact_optional(event.failure_reason),
         read_json("facilitator_response", event.facilitator_response, event.signature),
         read_json("metadata", event.metadata, event.signature),
     )
@@ -145,9 +145,9 @@ def _request(event: ApiRequest, agent: Agent, network: str, project_id: int, ts:
         attempt,
         None,
         event.session,
-        _clean(event.endpoint_type),
-        _clean(event.resource),
-        _clean(event.method),
+        redact_optional(event.endpoint_type),
+        redact_optional(event.resource),
+        redact_optional(event.method),
         event.response_status,
         event.x402_version,
         read_json("payment_required", event.payment_required),
@@ -155,10 +155,10 @@ def _request(event: ApiRequest, agent: Agent, network: str, project_id: int, ts:
         bool(event.paid),
         event.latency_ms,
         event.backoff_ms or 0,
-        _clean(event.component),
+        redact_optional(event.component),
         event.breaker_state,
         event.error_type,
-        _clean(event.failure_reason),
+        redact_optional(event.failure_reason),
         _digest("request_digest", event.request_digest),
         _digest("response_digest", event.response_digest),
         event.response_bytes,
@@ -176,10 +176,10 @@ def _audit(event: Audit, agent: Agent, _network: str, project_id: int, ts: datet
         event.event_type,
         event.severity or "info",
         None if agent is _NOBODY else agent.id,
-        _clean(event.component),
+        redact_optional(event.component),
         event.request_id,
-        _clean(event.entity_type),
-        _clean(event.entity_id),
+        redact_optional(event.entity_type),
+        redact_optional(event.entity_id),
         read_json("details", event.details),
     )
     return fact, None, None
@@ -215,7 +215,7 @@ def _balance(event: Balance, agent: Agent, network: str, project_id: int, ts: da
         event.commitment or "confirmed",
         event.origin,
         event.status,
-        _clean(event.reason),
+        redact_optional(event.reason),
     )
     return fact, _wallet(network, event.wallet), (network, event.asset)
 
@@ -233,10 +233,6 @@ def _unknown(agent: str | None) -> Rejected:
     return Rejected(
         Code.UNKNOWN_AGENT, f"no agent {shown(agent or '')} is registered; PUT /v1/agents/{{name}}, then send again"
     )
-
-
-def _clean(text: str | None) -> str | None:
-    return None if text is None else redact_text(text)
 
 
 def _digest(member: str, text: str | None) -> bytes | None:

@@ -15,6 +15,7 @@ import msgspec
 from psycopg import AsyncConnection as Driver
 from psycopg import errors as pg
 from psycopg import sql
+from psycopg.types.string import BytesBinaryDumper
 from sqlalchemy import Column
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.postgresql import JSONB
@@ -132,6 +133,8 @@ async def _ensure_staging(connection: AsyncConnection) -> None:
     if _STAGED in info:
         return
     driver = await _driver(connection)
+    # By type name the driver chooses a dumper in Python, for DB-API's Binary; this one is in C.
+    driver.adapters.register_dumper(None, BytesBinaryDumper)
     for relation in RELATIONS:
         await driver.execute(_statement(f"stage_{relation}"))
     await driver.commit()
