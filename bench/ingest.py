@@ -63,7 +63,7 @@ READY_S = 60.0
 def main() -> None:
     """Run every case, round by round, and print the median of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=40_000, help="events of one measurement with bodies of 1,000")
+    parser.add_argument("--events", type=int, default=100_000, help="events of one measurement with bodies of 1,000")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=0.0, help="watch resident memory for so long, and no more")
     arguments = parser.parse_args()
@@ -195,7 +195,7 @@ def watch_memory(bench: Bench, printer: Printer, minutes: float) -> None:
     rate = maximum.events / maximum.seconds / 2
     began, pieces = time.monotonic(), []
     while time.monotonic() - began < minutes * 60:
-        piece = send(bench.order("api_request", 1_000, rate=rate, events=max(1_000, int(rate * 30))))
+        piece = send(bench.order("api_request", 1_000, rate=rate, events=max(1_000, int(rate * 15))))
         pieces.append(bench.memory_mb())
         printer.line("memory", minute=round((time.monotonic() - began) / 60, 1), rss_mb=round(pieces[-1], 1),
                      events_per_s=round(rate), p99_ms=round(piece.p99_ms or 0, 1))  # fmt: skip

@@ -63,8 +63,8 @@ class Load:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        # A paced run may last: its bodies are made as they are sent.
-        self._left = requests(order) if order.rate else iter(list(requests(order)))
+        # All made before the first is sent: making one takes as long as the API takes to store it.
+        self._left = iter(list(requests(order)))
         self._sent = self._accepted = 0
         self._seconds: list[float] = []
 
