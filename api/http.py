@@ -32,10 +32,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say so, and close; where an answer is under way, only the latter: it would be taken for that answer."""
-        if self.cycle is None or self.cycle.response_complete:
-            super().send_400_response(msg)
-        else:
+        if self._is_answering():
             self.transport.abort()
+        else:
+            super().send_400_response(msg)
 
     def on_headers_complete(self) -> None:
         """The headers are the request's own now. ValueError, which ends the connection: too many requests wait."""
@@ -57,10 +57,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered: uvicorn tells only the one that was read last."""
-        if self._answering is not None and not self._answering.response_complete:
+        if self._is_answering():
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
+
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.response_complete
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
