@@ -21,7 +21,6 @@ MOST_REPEATS = 6
 a batch that lacks partitions or collides is written again."""
 MOST_OF = {"/metrics": len(ROLLUPS)}
 """Paths that may send one more often: the exporter asks once per rollup, whose number is ours and not the data's."""
-INGEST = "/v1/events"
 ENDLESS = ("/v1/stream",)
 """Requests that poll for as long as somebody listens."""
 
@@ -35,6 +34,8 @@ class Sent:
     method: str
     path: str
     statements: Counter = field(default_factory=Counter)
+    shared: Counter = field(default_factory=Counter)
+    """Sent since it began by what is nobody's: transactions that small requests share, drains."""
 
     def repeated(self):
         """What was sent too often, as a sentence each."""
@@ -53,11 +54,11 @@ def watching(monkeypatch):
     requests = []
 
     def note(statement):
-        # A transaction that small requests share has nobody's context: it counts for the newest request.
-        current = _request.get() or next((sent for sent in reversed(requests) if sent.path == INGEST), None)
-        if current is not None:
-            shown = statement if isinstance(statement, str) else str(statement)
+        shown = statement if isinstance(statement, str) else str(statement)
+        if (current := _request.get()) is not None:
             current.statements[shown] += 1
+        elif requests:
+            requests[-1].shared[shown] += 1
 
     def noting(name):
         wrapped = getattr(psycopg.AsyncCursor, name)
