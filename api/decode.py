@@ -126,7 +126,7 @@ async def _read_each(body: Body) -> Batch:
             events.append(read_event(raw))
         except Rejected as exc:
             events.append(None)
-            batch.refused[index] = exc.with_traceback(None)  # which would hold this frame, and so the batch
+            batch.refused[index] = exc.alone()
     return batch
 
 

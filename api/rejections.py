@@ -59,6 +59,11 @@ class Rejected(Exception):
         self.code = code
         self.message = message
 
+    def alone(self) -> Rejected:
+        """Itself without its past, whose frames would hold the batch, which holds this: a body in a cycle stays long."""
+        self.__cause__ = self.__context__ = self.__traceback__ = None
+        return self
+
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer says about a rejected event. `id` is as sent, where it could be read."""

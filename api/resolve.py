@@ -46,7 +46,7 @@ async def make_drafts(batch: Decoded, window: Window, caller: Caller, directory:
         try:
             drafter.add(index, event)
         except Rejected as exc:
-            batch.refused[index] = exc.with_traceback(None)  # which would hold this frame, and so the batch
+            batch.refused[index] = exc.alone()
     return await _with_known_symbols(drafter.drafts, batch, directory)
 
 
