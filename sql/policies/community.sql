@@ -1,8 +1,15 @@
 -- TimescaleDB's own jobs: rollup refresh, columnstore, retention. Each pair is run again when a horizon changes.
 
 -- name: continuous_aggregates
--- Names of our continuous aggregates.
-SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'tollwatch'
+-- Our continuous aggregates: view_name, and is_refreshed: whether a policy refreshes it.
+SELECT c.view_name, EXISTS (
+    SELECT FROM timescaledb_information.jobs j
+    WHERE j.proc_name = 'policy_refresh_continuous_aggregate'
+      AND (j.hypertable_schema, j.hypertable_name) IN ((c.materialization_hypertable_schema, c.materialization_hypertable_name),
+        (c.view_schema, c.view_name))
+  ) AS is_refreshed
+FROM timescaledb_information.continuous_aggregates c
+WHERE c.view_schema = 'tollwatch'
 
 -- name: remove_rollup_policy
 -- Stop refreshing one continuous aggregate.

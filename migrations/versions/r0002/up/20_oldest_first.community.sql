@@ -1,6 +1,5 @@
 -- Refresh policies make the oldest hours first: newest first moves the watermark past hours that are not made yet, and a
--- total that is read in between falls. New policies are made so. The first
--- schema is served by it as well, so it stays on the way down.
+-- total that is read in between falls. New policies are made so.
 SELECT public.alter_job(j.job_id, config => j.config || '{"refresh_newest_first": false}')
 FROM timescaledb_information.jobs j
 JOIN timescaledb_information.continuous_aggregates c

@@ -1,0 +1,2 @@
+-- The first schema is served by oldest first as well: it stays.
+SELECT;
