@@ -60,7 +60,7 @@ class Rejected(Exception):
         self.message = message
 
     def alone(self) -> Rejected:
-        """Itself without its past, whose frames would hold the batch, which holds this: a body in a cycle stays long."""
+        """Itself without its past, whose frames hold the batch, which holds this: a body in a cycle stays long."""
         self.__cause__ = self.__context__ = self.__traceback__ = None
         return self
 
