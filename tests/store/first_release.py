@@ -65,8 +65,21 @@ DATA = {
 """Relation of 0001 → columns that every later revision and every way back must keep as they are."""
 
 
+POLICIES = """
+DO $$ BEGIN
+  IF (SELECT edition FROM tollwatch.schema_info) = 'community' THEN
+    PERFORM public.alter_job(job_id, config => config - 'refresh_newest_first')
+    FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate';
+  END IF;
+END $$;
+UPDATE tollwatch.schema_info SET horizons = horizons - 'rollups';
+"""
+"""Policies as that release made and recorded them, and not as this code does."""
+
+
 def fill(connection, *, rows: int = 40, ages=("1 minute", "3 days", "9 days")) -> None:
     """One project with facts of every relation, at several ages."""
+    connection.execute(POLICIES)
     connection.execute(PLAIN_ROWS)
     for age in ages:
         for statement in WRITES:

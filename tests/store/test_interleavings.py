@@ -385,3 +385,4 @@ def test_every_history_adds_up(server, template, deadlines_of_module, plan):
 
 def test_relations_of_the_model_are_ours():
     assert set(RELATION.values()) <= {relation.name for relation in RELATIONS}
+    assert set(KEYS) == {rollup.name.rpartition("_")[0] for rollup in ROLLUPS}
