@@ -15,7 +15,7 @@ from tests.store.world import make_world, rows
 
 ELSEWHERE = {
     "plain": r"timescaledb|public\.(\w+_policy|drop_chunks)",
-    "apache": r"tollwatch_internal\.ensure_partitions|_timescaledb_catalog",
+    "apache": r"tollwatch_internal\.ensure_partitions|_timescaledb_catalog|public\.add_continuous_aggregate_policy",
     "community": r"tollwatch_internal\.",
 }
 """What statements name that are for other editions, or (on the Apache edition) have nothing to do here."""

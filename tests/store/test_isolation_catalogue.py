@@ -125,11 +125,11 @@ ALLOWED = {
     r"pg_catalog\.pg_locks|pg_lock_status\(\)": "which relations are in use",
     r"pg_catalog\.pg_stats(_ext\w*)?": "of the catalogues of PostgreSQL itself only: asserted below",
     r"pg_catalog\.pg_settings": "settings of the session",
-    r"pg_current_(wal|xact|snapshot)\w*\(.*\)|txid_\w+\(\)|pg_export_snapshot\(\)": "how far the server has come",
+    r"pg_current_(wal|xact|snapshot)\w*\(.*\)|txid_\w+\(\)|pg_export_snapshot\(\)|pg_control_\w+\(\)": "how far the server has come",
     r"(now|clock_timestamp|\w+_timestamp|timeofday|random|gen_random_uuid|uuidv\d)\(\)|\S*generate_uuid(v7)?\(\)": "a clock, a die",
     r"tollwatch_read\.breaker_intervals": "says how long a breaker has been open by now",
 }
-"""What may look different after another project's rows changed. docs/decisions/0008 says why it stays."""
+"""What may look different after another project's rows changed. docs/decisions/0012 says why it stays."""
 
 
 def look(reader, relations, routines, oids):
