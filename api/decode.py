@@ -113,7 +113,11 @@ def _read_whole(body: Body) -> list[AnyEvent] | None:
     # Encoded again, an event has what was understood: a member that was sent twice is missing once.
     if _encoder.encode(events).count(b":") == octets.count(b":"):
         return events
-    return None if any(map(_repeats_a_name, body.split())) else events
+    try:
+        repeated = any(map(_repeats_a_name, body.split()))
+    except ValueError:  # UnicodeDecodeError: in an object that is decoded later
+        return None
+    return None if repeated else events
 
 
 async def _read_each(body: Body) -> Batch:

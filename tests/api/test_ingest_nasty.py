@@ -457,3 +457,16 @@ async def test_events_at_the_edges_are_accepted(client):
     ]
     answer = await send(client, *edges)
     assert (answer["accepted"], answer["rejected"]) == (len(edges), [])
+
+
+@pytest.mark.parametrize("separator", ["\n", ","])
+async def test_bytes_that_are_no_text_sink_only_their_event(client, separator):
+    """Inside an object that is decoded later, and where an explicit null makes the whole body suspicious."""
+    broken = json.dumps(payment(slot=None, metadata={"a": "X"})).encode().replace(b"X", b"\xe8\x28")
+    whole = json.dumps(payment()).encode()
+    body = separator.encode().join([broken, whole])
+    if separator == ",":
+        answer = (await send_raw(client, b"[" + body + b"]")).json()
+    else:
+        answer = (await send_raw(client, body, "application/x-ndjson")).json()
+    assert (answer["accepted"], [one["code"] for one in answer["rejected"]]) == (1, ["malformed"])
