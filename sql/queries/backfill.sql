@@ -54,7 +54,7 @@ SET requests = t.requests + excluded.requests, retries = t.retries + excluded.re
 -- Add new attempts of buckets that are folded already to the latency totals.
 INSERT INTO tollwatch.latency_totals AS t (project_id, agent_id, service, latency_bucket, requests)
 SELECT project_id, agent_id, service,
-  CASE WHEN latency_ms < 1 THEN -1 ELSE floor(20 * log(latency_ms::float8))::int END, count(*)
+  CASE WHEN latency_ms < 1 THEN -1 ELSE floor(20 * log(greatest(latency_ms, 1)::float8))::int END, count(*)
 FROM pg_temp.stage_api_requests
 WHERE ts < :folded_until AND latency_ms IS NOT NULL
 GROUP BY 1, 2, 3, 4

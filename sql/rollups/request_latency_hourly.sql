@@ -3,7 +3,7 @@
 SELECT
   {time_bucket}(INTERVAL '1 hour', ts) AS bucket,
   project_id, agent_id, service,
-  CASE WHEN latency_ms < 1 THEN -1 ELSE floor(20 * log(latency_ms::float8))::int END AS latency_bucket,
+  CASE WHEN latency_ms < 1 THEN -1 ELSE floor(20 * log(greatest(latency_ms, 1)::float8))::int END AS latency_bucket,
   count(*) AS requests
 FROM tollwatch.api_requests
 WHERE latency_ms IS NOT NULL AND {range}

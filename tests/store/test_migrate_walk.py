@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
+from psycopg import sql
 
 from store import migrate
 from store.engine import create_engine
@@ -61,6 +64,29 @@ async def test_every_revision_goes_up_down_and_up_again_and_the_data_stays(empty
             before = after
         await migrate.downgrade(settings, deadlines, first)
         assert first_release.fingerprint(connection) == kept
+
+
+async def test_an_owner_who_is_no_superuser_can_walk_too(server, deadlines):
+    """As on managed servers: the extension, and its schemas, are somebody else's."""
+    name, role = server.create(), f"owner_{secrets.token_hex(4)}"
+    server.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'walks'").format(sql.Identifier(role)))
+    try:
+        server.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(role)))
+        place = urlsplit(server.url(name))
+        url = urlunsplit(place._replace(netloc=f"{role}:walks@{place.netloc.rpartition('@')[2]}"))
+        settings = Settings(database_url=url)
+        await migrate.upgrade(settings, deadlines)
+        with psycopg.connect(url, autocommit=True) as connection:
+            first_release.fill(connection)
+            kept = first_release.fingerprint(connection)
+            await migrate.downgrade(settings, deadlines, revisions()[0])
+            await migrate.upgrade(settings, deadlines)
+            assert first_release.fingerprint(connection) == kept
+            connection.execute("SELECT count(*) FROM tollwatch.request_latency_hourly")
+        await migrate.downgrade(settings, deadlines)
+    finally:
+        server.drop(name)
+        server.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 async def test_an_upgraded_database_is_what_a_fresh_one_is(empty_database_url, database_url, deadlines):

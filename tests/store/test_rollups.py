@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -339,3 +339,20 @@ async def test_a_days_latency_quantiles_are_within_two_percent(engine, world, wr
                 quantile=quantile,
             )
             assert found == pytest.approx(exact[int(quantile * len(exact))], rel=0.02)
+
+
+async def test_a_request_that_took_no_time_is_counted_on_columnstore_as_on_rows(engine, kind, world, writer, refresh):
+    """TimescaleDB computes every branch of a CASE for every row there, and the logarithm of nought is an error."""
+    taken = {None: 0, 0: -1, 1: 0, 7: 16}
+    made = [request(world, at=moment(day * 86400), latency_ms=ms) for day in range(1, 5) for ms in taken]
+    await writer.write(Facts(api_requests=made))
+    if kind is Edition.COMMUNITY:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('tollwatch.api_requests') c"))
+    else:
+        await refresh()
+    asked = "SELECT bucket, agent_id, service, latency_bucket, requests FROM tollwatch.request_latency_hourly"
+    expected = Counter({bucket: 4 for ms, bucket in taken.items() if ms is not None})
+    assert Counter(row[3] for row in await rows(engine, asked)) == expected
+    await refresh()
+    assert Counter(row[3] for row in await rows(engine, asked)) == expected

@@ -1,1 +1,0 @@
-DROP INDEX _timescaledb_internal.requests_hourly_skipped;

@@ -1,1 +1,0 @@
-DROP INDEX tollwatch_internal.requests_hourly_skipped;
