@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from api.problems import documented
 from api.reads.answers import Asker, Listed, Reads, as_json, items_of, page_of, start_of, tagged
 from api.reads.choices import PAYMENT_GROUPS, REQUEST_GROUPS, RETRY_GROUPS, SPEND_GROUPS
-from api.reads.fields import instant
 from api.reads.models_buckets import BucketPage, PaymentsBucketItem, RequestsBucketItem, RetryHealthItem, SpendItem
 from api.reads.questions import (
     PaymentsHourlyQuestion,
@@ -21,6 +20,7 @@ from api.reads.questions import (
     SpendQuestion,
 )
 from api.reads.ranges import DAILY_RANGE, DEFAULT_DAYS, HOURLY_RANGE, RAW_RANGE
+from api.times import time_text
 from store.engine import reading
 from store.errors import InvalidValue
 from store.readers import listings_buckets
@@ -116,7 +116,7 @@ async def answer_buckets(who: Asker, listed: Listed, question: RangeQuestion) ->
         page = await page_of(connection, who, listed, question, start)
     # No later than the range, so that an answer of exact buckets stays the same, byte for byte, as time goes on.
     body = items_of(who, listed, question, start, page)
-    body["exact_until"] = instant(min(exact, start.window.to_ts))
+    body["exact_until"] = time_text(min(exact, start.window.to_ts))
     if _end_of_bucket(start.window.to_ts, listing.size) <= exact:
         return tagged(who.request, body)
     return as_json(body, {"Cache-Control": "no-store"})

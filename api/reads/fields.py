@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
@@ -16,6 +15,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 from pydantic import BaseModel, Field
 
+from api.times import time_text
 from store.addresses import address_to_text, signature_to_text
 
 
@@ -24,11 +24,6 @@ class Written:
     """How a stored value is written."""
 
     convert: Callable[[Any], Any]
-
-
-def instant(moment: datetime) -> str:
-    """RFC 3339, UTC, milliseconds: 2026-11-03T09:30:00.000Z. The time is aware and in UTC."""
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def tokens(number: Decimal) -> str:
@@ -53,7 +48,7 @@ def json_text(encoded: str) -> msgspec.Raw:
 
 Instant = Annotated[
     str,
-    Written(instant),
+    Written(time_text),
     Field(
         description="RFC 3339, UTC, milliseconds",
         examples=["2026-11-03T09:30:00.000Z"],

@@ -71,7 +71,7 @@ class Gate:
             self._writers.add(other)
             await asyncio.gather(self._pump(reader, other), self._pump(back, writer))
         except (OSError, asyncio.CancelledError):
-            pass
+            pass  # a cut, by either side or by the gate: the other side sees its connection close
         finally:
             for one in (writer, other):
                 self._writers.discard(one)

@@ -75,8 +75,8 @@ class Seat:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / "lock").stat().st_ino == os.fstat(lock).st_ino:
                 return cls(folder, lock)
-        except OSError:
-            pass
+        except (BlockingIOError, FileNotFoundError):
+            pass  # another process has it, or removed it as it left: both mean None
         os.close(lock)
         return None
 
