@@ -285,9 +285,10 @@ WHERE ts <= CAST(:end_ts AS timestamptz)
 -- name: make_payment_heads
 -- Heads of the payments whose first transition lies in [from_ts, to_ts), from the facts.
 INSERT INTO tollwatch.payment_heads (project_id, payment_id, agent_id, asset_id, amount, told, rank, status, origin, ts, opened_ts,
-  request_id, signature)
+  last_ts, request_id, signature)
 SELECT DISTINCT ON (payment_id) project_id, payment_id, agent_id, asset_id, amount,
-  bit_or(tollwatch.payment_bit(status)) OVER payment, rank, status, origin, ts, min(ts) OVER payment, request_id,
+  bit_or(tollwatch.payment_bit(status)) OVER payment, rank, status, origin, ts, min(ts) OVER payment,
+  max(ts) OVER payment, request_id,
   first_value(signature) OVER (payment ORDER BY signature)
 FROM (
   SELECT *, tollwatch.payment_rank(status, origin) AS rank FROM tollwatch.payments

@@ -55,7 +55,10 @@ Reads = Annotated[Asker, Depends(asker)]
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A list as a route has it: what is read and how, how an item is written, its ranges, fields left out."""
+    """A list as a route has it: what is read and how, how an item is written, its ranges, fields left out.
+
+    `is_one_snapshot`: what is read first says where the rest is looked for, so nothing may change in between.
+    """
 
     listing: Listing[Any]
     item: type[BaseModel]
@@ -63,6 +66,7 @@ class Listed:
     widest: timedelta = RAW_RANGE
     default: timedelta = DEFAULT_RANGE
     without: frozenset[str] = frozenset()
+    is_one_snapshot: bool = False
 
 
 def start_of(who: Asker, listed: Listed, question: Question) -> Cursor:
@@ -138,6 +142,8 @@ async def answer(who: Asker, listed: Listed, question: Question) -> Response:
     """One page of a list. Problems: 404, 422, 503."""
     start = start_of(who, listed, question)
     async with reading(who.state.engine) as connection:
+        if listed.is_one_snapshot:
+            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         page = await page_of(connection, who, listed, question, start)
     return as_json(items_of(who, listed, question, start, page))
 

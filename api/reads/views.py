@@ -23,7 +23,7 @@ from store.readers import listings, listings_views, sessions, trail
 
 router = APIRouter(tags=["reads"], responses=documented(401, 403, 404, 422, 503))
 
-AUDIT_TRAIL = Listed(listing=trail.AUDIT_TRAIL, item=TrailItem, read=trail.read_trail)
+AUDIT_TRAIL = Listed(listing=trail.AUDIT_TRAIL, item=TrailItem, read=trail.read_trail, is_one_snapshot=True)
 QUEUE = Listed(listing=listings_views.QUEUE, item=WaitingItem)
 QUEUE_EVENTS = Listed(listing=listings_views.QUEUE_EVENTS, item=QueueEventItem)
 SESSIONS = Listed(listing=sessions.SESSIONS, item=SessionItem, read=sessions.read_sessions)

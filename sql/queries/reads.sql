@@ -145,8 +145,9 @@ LEFT JOIN tollwatch.wallets w ON w.id = p.wallet_id
 ORDER BY p.ts DESC, p.id DESC
 
 -- name: read_payment_head
--- Present state of one payment.
-SELECT h.payment_id, g.name AS agent, s.symbol AS asset, s.network, h.amount, h.status, h.origin, h.ts, h.opened_ts
+-- Present state of one payment. last_ts: when it was last told of, or when the head was made, if that was before last_ts was.
+SELECT h.payment_id, g.name AS agent, s.symbol AS asset, s.network, h.amount, h.status, h.origin, h.ts, h.opened_ts,
+  h.last_ts
 FROM tollwatch.payment_heads h
 JOIN tollwatch.agents g ON g.id = h.agent_id
 JOIN tollwatch.assets s ON s.id = h.asset_id

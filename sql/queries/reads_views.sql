@@ -1,12 +1,14 @@
 -- Reads of the API over what follows from facts. As in reads.sql a page is cut first and named afterwards.
 
 -- name: read_trail_keys
--- A page of the ledger's lines, newest first: where each is to be found. Returns ts, id, kind. A request's line is its last
--- attempt; that it is the last is looked up for each until the page is full, never for all of them.
-SELECT k.ts, k.id, k.kind
+-- A page of the ledger's lines, newest first: where each is to be found. Returns ts, id, kind, request_id (of requests) and
+-- told_ts: when its payment's head was told. A request's line is its last attempt; that it is the last is looked up for each
+-- until the page is full, never for all of them.
+SELECT k.ts, k.id, k.kind, k.request_id, (
+    SELECT h.ts FROM tollwatch.payment_heads h WHERE h.project_id = :project_id AND h.payment_id = k.payment_id) AS told_ts
 FROM (
   (
-    SELECT q.ts, q.id, 'request' AS kind
+    SELECT q.ts, q.id, 'request' AS kind, q.request_id, q.payment_id
     FROM tollwatch.api_requests q
     WHERE (CAST(:kind AS text) IS NULL OR :kind = 'request')
       AND q.project_id = :project_id AND q.ts >= :from_ts AND q.ts <= :before_ts
@@ -30,7 +32,7 @@ FROM (
   )
   UNION ALL
   (
-    SELECT e.ts, e.id, 'audit'
+    SELECT e.ts, e.id, 'audit', NULL, NULL
     FROM tollwatch.audit_events e
     WHERE (CAST(:kind AS text) IS NULL OR :kind = 'audit')
       AND e.project_id = :project_id AND e.ts >= :from_ts AND e.ts <= :before_ts
@@ -43,7 +45,7 @@ FROM (
   )
   UNION ALL
   (
-    SELECT u.ts, u.id, 'queue'
+    SELECT u.ts, u.id, 'queue', NULL, NULL
     FROM tollwatch.queue_events u
     WHERE (CAST(:kind AS text) IS NULL OR :kind = 'queue')
       AND u.project_id = :project_id AND u.ts >= :from_ts AND u.ts <= :before_ts
@@ -59,8 +61,18 @@ ORDER BY k.ts DESC, k.id DESC
 LIMIT :limit
 
 -- name: read_trail_lines
--- Lines of the ledger by their keys, which lie from :first_ts to :last_ts. The columns are those of tollwatch.audit_trail; here
--- what is looked up around a line is bounded by plain times too, so that few partitions are looked into.
+-- Lines of the ledger by their keys, which lie from :first_ts to :last_ts, in the snapshot that the keys were read in; their
+-- payments were told from :first_told_ts to :last_told_ts. The columns are those of tollwatch.audit_trail; here what is looked
+-- up around a line is bounded by plain times too, so that few partitions are looked into, and attempts are found together.
+WITH attempts AS MATERIALIZED (
+  SELECT a.request_id, a.ts, (
+      SELECT h.amount FROM tollwatch.payment_heads h
+      WHERE (h.project_id, h.payment_id) = (a.project_id, a.payment_id) AND h.status = 'settled') AS spent
+  FROM tollwatch.api_requests a
+  WHERE a.project_id = :project_id AND a.request_id = ANY (CAST(:request_ids AS uuid[]))
+    AND a.ts >= CAST(:first_ts AS timestamptz) - INTERVAL '1 day'
+    AND a.ts <= CAST(:last_ts AS timestamptz) + INTERVAL '1 day'
+)
 SELECT t.ts, t.kind, t.id, g.name AS agent, t.request_id, t.what, t.severity, t.component, t.service, t.resource, t.success,
   t.attempts, t.started_at, t.payment_id, t.payment_status, t.payment_origin, s.symbol AS asset, s.network, t.amount,
   t.spent, t.signature, t.balance_before, t.balance_after, CAST(t.details AS text) AS details, t.resolved_at
@@ -72,14 +84,9 @@ FROM (
     later.amount AS balance_after, CAST(NULL AS jsonb) AS details, CAST(NULL AS timestamptz) AS resolved_at
   FROM tollwatch.api_requests q
   CROSS JOIN LATERAL (
-    SELECT count(*) AS attempts, min(a.ts) AS started_at,
-      coalesce(sum(paid.amount) FILTER (WHERE paid.status = 'settled'), 0) AS spent
-    FROM tollwatch.api_requests a
-    LEFT JOIN tollwatch.payment_heads paid ON (paid.project_id, paid.payment_id) = (a.project_id, a.payment_id)
-    WHERE a.project_id = :project_id AND a.request_id = q.request_id
-      AND a.ts BETWEEN q.ts - INTERVAL '1 day' AND q.ts + INTERVAL '1 day'
-      AND a.ts >= CAST(:first_ts AS timestamptz) - INTERVAL '1 day'
-      AND a.ts <= CAST(:last_ts AS timestamptz) + INTERVAL '1 day'
+    SELECT count(*) AS attempts, min(a.ts) AS started_at, coalesce(sum(a.spent), 0) AS spent
+    FROM attempts a
+    WHERE a.request_id = q.request_id AND a.ts BETWEEN q.ts - INTERVAL '1 day' AND q.ts + INTERVAL '1 day'
   ) told
   LEFT JOIN tollwatch.payment_heads h ON (h.project_id, h.payment_id) = (q.project_id, q.payment_id)
   LEFT JOIN LATERAL (
@@ -97,6 +104,7 @@ FROM (
     FROM tollwatch.balance_samples b
     WHERE b.project_id = :project_id AND b.wallet_id = q.wallet_id AND b.asset_id = h.asset_id
       AND b.ts > h.ts AND b.ts < h.ts + INTERVAL '1 hour'
+      AND b.ts > :first_told_ts AND b.ts < CAST(:last_told_ts AS timestamptz) + INTERVAL '1 hour'
     ORDER BY b.ts
     LIMIT 1
   ) later ON true

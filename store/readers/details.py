@@ -17,6 +17,8 @@ from store.readers.values import Agent, PaymentHead, Threshold, Transition, Wall
 
 TOLD_LATER = timedelta(days=1)
 """How long after a payment's deciding transition others are looked for: there is no index on payment_id to find all."""
+TOLD_BY_OTHERS = timedelta(minutes=10)
+"""How long after the newest one that the head knows: a writer of the first schema leaves the head's `last_ts` as it was."""
 MAX_TRANSITIONS = 1_000
 
 
@@ -46,8 +48,9 @@ async def payment(
     row = (await connection.execute(text(query("read_payment_head")), values)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"no payment {payment_id}")
-    head = PaymentHead.from_row(row)
-    window = Window(head.opened_ts, head.ts + TOLD_LATER)
+    head = PaymentHead.from_row({name: value for name, value in row.items() if name != "last_ts"})
+    told_last = max(head.ts, row["last_ts"]) + TOLD_BY_OTHERS
+    window = Window(head.opened_ts, min(told_last, head.ts + TOLD_LATER))
     asked = Asked(
         project_id=project_id,
         window=window,

@@ -22,14 +22,21 @@ AUDIT_TRAIL = Listing(
 
 
 async def read_trail(connection: AsyncConnection, listing: Listing[TrailKey], asked: Asked) -> Page[TrailLine]:
-    """Read one page. The lines' times, once known, say where to look around them. Raises DatabaseError."""
+    """Read one page. The lines' times, once known, say where to look around them: both are to be of one snapshot.
+
+    Raises DatabaseError.
+    """
     page = await read_page(connection, listing, asked)
     if not page.rows:
         return Page(rows=[], next=None)
+    told = [key.told_ts for key in page.rows if key.told_ts is not None] or [page.rows[0].ts]
     values: dict[str, Any] = {
         "project_id": asked.project_id,
         "first_ts": page.rows[-1].ts,
         "last_ts": page.rows[0].ts,
+        "first_told_ts": min(told),
+        "last_told_ts": max(told),
+        "request_ids": [key.request_id for key in page.rows if key.request_id is not None],
         **{f"{kind}s": [key.id for key in page.rows if key.kind == kind] for kind in ("request", "audit", "queue")},
     }
     found = await connection.execute(text(query("read_trail_lines")), values)

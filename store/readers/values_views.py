@@ -9,11 +9,13 @@ from store.readers.values import Row, Summed
 
 
 class TrailKey(Row, frozen=True, kw_only=True):
-    """Where a line of the ledger is to be found. `kind`: request, audit or queue."""
+    """Where a line of the ledger is to be found. `kind`: request, audit or queue; `told_ts`: of its payment's head."""
 
     ts: datetime
     id: UUID
     kind: str
+    request_id: UUID | None
+    told_ts: datetime | None
 
 
 class TrailLine(Summed, frozen=True, kw_only=True):
