@@ -18,7 +18,7 @@ from store.readers.values import Agent, PaymentHead, Threshold, Transition, Wall
 TOLD_LATER = timedelta(days=1)
 """How long after a payment's deciding transition others are looked for: there is no index on payment_id to find all."""
 TOLD_BY_OTHERS = timedelta(minutes=10)
-"""How long after the newest one that the head knows: a writer of the first schema leaves the head's `last_ts` as it was."""
+"""How long after the newest that the head knows: a writer of the first schema leaves the head's `last_ts` as it was."""
 MAX_TRANSITIONS = 1_000
 
 

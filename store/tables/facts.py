@@ -101,6 +101,15 @@ payments = Table(
         "ts",
         postgresql_where=text("session_id IS NOT NULL"),
     ),
+    Index(
+        "payments_failed_idx",
+        "project_id",
+        "agent_id",
+        "status",
+        "ts",
+        "id",
+        postgresql_where=text("status IN ('failed', 'reverted', 'unknown', 'retrying')"),
+    ),
     comment="One row per transition of a payment; is_duplicate rows add to no sum.",
 )
 

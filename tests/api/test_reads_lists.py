@@ -147,6 +147,25 @@ async def test_repeats_are_left_out_unless_asked_for_and_a_payment_tells_its_sto
     assert (await site.get("/v1/payments/not-a-uuid")).status_code == 422
 
 
+async def test_a_payment_tells_what_was_told_within_a_day_of_its_conclusion(site):
+    payment_id, base = uuid4(), moment(3 * 24 * 3600)
+    hours = (0, 1, 24.9, 25.1)
+    await site.write(
+        payments=[
+            payment(site.world, payment_id=payment_id, status=status, at=base + timedelta(hours=after))
+            for after, status in zip(hours, ("pending", "settled", "settled", "settled"), strict=True)
+        ]
+    )
+    path = f"/v1/payments/{payment_id}"
+    told = [shown(base + timedelta(hours=after)) for after in hours]
+    assert [t["ts"] for t in (await site.get(path)).json()["transitions"]] == told[:3]
+    # A head of the first schema: when the payment was last told of is when the schema changed, or still its conclusion.
+    for last_ts, found in (("now()", told[:3]), ("ts", told[:2])):
+        async with site.engine.begin() as connection:
+            await connection.execute(text(f"UPDATE tollwatch.payment_heads SET last_ts = {last_ts}"))
+        assert [t["ts"] for t in (await site.get(path)).json()["transitions"]] == found
+
+
 async def test_samples_come_wallet_by_wallet_newest_first_and_hours_by_slot(site):
     hour = moment(7200).replace(minute=0, second=0, microsecond=0)
     world = site.world

@@ -113,18 +113,36 @@ async def test_the_ledger_is_what_the_view_has_page_by_page_over_days(site):
     for i in range(12):
         await a_purchase(site, moment(1000 + i * 13 * 3600), agent=i % 2)
     attempt = {"request_id": uuid4(), "attempt": 1}
+    bought, asked_at = uuid4(), moment(100 * 3600)
+    settled_at = asked_at + timedelta(hours=30)
+    await site.write(
+        payments=[
+            payment(site.world, payment_id=bought, at=asked_at, status="pending"),
+            payment(site.world, payment_id=bought, at=settled_at, origin="chain"),
+        ],
+        balance_samples=[
+            # Before it was asked for, after it was settled (days apart, so pages apart), and too late to tell.
+            sample(site.world, 900, 1, at=asked_at - timedelta(minutes=59)),
+            sample(site.world, 800, 2, at=asked_at + timedelta(minutes=1)),
+            sample(site.world, 700, 3, at=settled_at),
+            sample(site.world, 600, 4, at=settled_at + timedelta(minutes=59)),
+            *(sample(site.world, 50, 5 + i, at=moment(i * 13 * 3600), agent=i % 2) for i in range(12)),
+        ],
+    )
+    paid = {"wallet_id": site.world.wallet_ids[0], "payment_id": bought}
     await site.write(
         # Retried past midnight, and once more too late to be the same request's next attempt.
         api_requests=[
             request(site.world, at=moment(20 * 3600), **attempt),
             request(site.world, at=moment(10 * 3600), **(attempt | {"attempt": 2})),
             request(site.world, at=moment(90 * 3600), **(attempt | {"attempt": 3})),
+            request(site.world, at=asked_at, request_id=bought, **paid),
         ],
         audit_events=[audit(site.world, "x.note", at=moment(100 + i * 5 * 3600)) for i in range(20)],
         queue_events=[queued(site.world, at=moment(200 + i * 7 * 3600)) for i in range(15)],
     )
     since = moment(150 * 3600)
-    columns = ("kind", "what", "attempts", "payment_status", "amount", "spent", "balance_before")
+    columns = ("kind", "what", "attempts", "payment_status", "amount", "spent", "balance_before", "balance_after")
     viewed = await rows(
         site.engine,
         f"SELECT ts, id, {', '.join(columns)} FROM tollwatch.audit_trail WHERE project_id = :p AND ts >= :since "
@@ -135,7 +153,8 @@ async def test_the_ledger_is_what_the_view_has_page_by_page_over_days(site):
     items = await every_item(site, "/v1/audit-trail", from_=shown(since))
     assert len(items) > 40
     told = [(item["ts"], item["id"], *(item[name] for name in columns)) for item in items]
-    as_text = {"amount", "spent", "balance_before"}
+    assert ("900", "600") in {(item["balance_before"], item["balance_after"]) for item in items}
+    as_text = {"amount", "spent", "balance_before", "balance_after"}
     assert told == [
         (
             shown(ts),

@@ -103,6 +103,44 @@ async def test_a_page_of_payments_costs_the_same_at_any_depth(engine, world, muc
         assert pages_read(lines) < 60, "\n".join(lines)
 
 
+async def test_what_went_wrong_for_an_agent_is_found_among_all_that_went_well(engine, world, much):
+    asked = {"project": world.project_id, "agent": world.agent_ids[1], "asset": world.assets["USDC"]}
+    async with engine.begin() as connection:
+        # Two at each time, so that pages end between them; over all partitions.
+        await connection.execute(
+            text(
+                "INSERT INTO tollwatch.payments (project_id, ts, id, payment_id, agent_id, status, amount, asset_id,"
+                " service, retry_count, backoff_ms, is_duplicate, origin)"
+                " SELECT :project, date_trunc('milliseconds', now() - i / 2 * interval '95 minutes'), gen_random_uuid(),"
+                " gen_random_uuid(), :agent, (ARRAY['failed', 'unknown', 'settled'])[1 + i % 3], i, :asset, 'http://a', 0, 0,"
+                " i % 7 = 0, 'agent' FROM generate_series(1, 200) i"
+            ),
+            asked,
+        )
+        await connection.execute(text("ANALYZE tollwatch.payments"))
+        every = await connection.execute(
+            text(
+                "SELECT id FROM tollwatch.payments WHERE agent_id = :agent AND status = 'failed' AND NOT is_duplicate"
+                " AND ts >= :from_ts ORDER BY ts DESC, id DESC"
+            ),
+            {"agent": asked["agent"], "from_ts": much.from_ts},
+        )
+        wanted = list(every.scalars())
+    filters = {"agent_id": asked["agent"], "status": "failed"}
+    first = FactPosition.first(much)
+    lines = await plan(engine, world, listings.PAYMENTS, much, first, **filters)
+    assert any("Index Cond" in line and "status = " in line for line in lines), "\n".join(lines)
+    found, position = [], first
+    while position is not None:
+        asked_page = Asked(project_id=world.project_id, window=much, position=position, limit=5, filters=filters)
+        async with reading(engine) as connection:
+            page = await read_page(connection, listings.PAYMENTS, asked_page)
+        found += [row.id for row in page.rows]
+        position = page.next
+    assert found == wanted
+    assert len(found) > 40
+
+
 async def test_a_page_of_samples_costs_the_same_at_any_depth(engine, world, much):
     for days_deep in (0, 3, 6):
         position = SamplePosition(world.wallet_ids[0], world.assets["USDC"], much.to_ts - timedelta(days=days_deep))

@@ -1,0 +1,1 @@
+DROP INDEX tollwatch.payments_failed_idx;
