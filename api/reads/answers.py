@@ -57,7 +57,7 @@ Reads = Annotated[Asker, Depends(asker)]
 class Listed:
     """A list as a route has it: what is read and how, how an item is written, its ranges, fields left out.
 
-    `is_one_snapshot`: what is read first says where the rest is looked for, so nothing may change in between.
+    `is_one_snapshot`: several statements make a page, and nothing may change in between.
     """
 
     listing: Listing[Any]

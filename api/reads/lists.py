@@ -45,7 +45,7 @@ AGENTS = Listed(listing=listings.AGENTS, item=AgentItem)
 BALANCES = Listed(listing=listings.BALANCES, item=BalanceItem)
 SAMPLES = Listed(listing=listings.SAMPLES, item=SampleItem)
 PAYMENTS = Listed(listing=listings.PAYMENTS, item=PaymentItem)
-REQUESTS = Listed(listing=listings.REQUESTS, item=RequestItem)
+REQUESTS = Listed(listing=listings.REQUESTS, item=RequestItem, read=listings.read_parts, is_one_snapshot=True)
 AUDIT_EVENTS = Listed(listing=listings.AUDIT_EVENTS, item=AuditItem)
 
 

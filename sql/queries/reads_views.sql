@@ -61,7 +61,7 @@ ORDER BY k.ts DESC, k.id DESC
 LIMIT :limit
 
 -- name: read_trail_lines
--- Lines of the ledger by their keys, which lie from :first_ts to :last_ts, in the snapshot that the keys were read in; their
+-- Lines of the ledger by their keys, which lie at :times, from :first_ts to :last_ts, in the snapshot of the keys; their
 -- payments were told from :first_told_ts to :last_told_ts. The columns are those of tollwatch.audit_trail; here what is looked
 -- up around a line is bounded by plain times too, so that few partitions are looked into, and attempts are found together.
 WITH attempts AS MATERIALIZED (
@@ -108,19 +108,22 @@ FROM (
     ORDER BY b.ts
     LIMIT 1
   ) later ON true
-  WHERE q.project_id = :project_id AND q.ts >= :first_ts AND q.ts <= :last_ts AND q.id = ANY (CAST(:requests AS uuid[]))
+  WHERE q.project_id = :project_id AND q.ts >= :first_ts AND q.ts <= :last_ts
+    AND q.ts = ANY (CAST(:times AS timestamptz[])) AND q.id = ANY (CAST(:requests AS uuid[]))
   UNION ALL
   SELECT e.ts, 'audit', e.id, e.agent_id, e.request_id, e.event_type, e.severity, e.component, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, e.details, r.resolved_at
   FROM tollwatch.audit_events e
   LEFT JOIN tollwatch.audit_resolutions r ON (r.project_id, r.event_id) = (e.project_id, e.id)
-  WHERE e.project_id = :project_id AND e.ts >= :first_ts AND e.ts <= :last_ts AND e.id = ANY (CAST(:audits AS uuid[]))
+  WHERE e.project_id = :project_id AND e.ts >= :first_ts AND e.ts <= :last_ts
+    AND e.ts = ANY (CAST(:times AS timestamptz[])) AND e.id = ANY (CAST(:audits AS uuid[]))
   UNION ALL
   SELECT u.ts, 'queue', u.id, u.agent_id, u.request_id, u.state, 'info', u.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, u.asset_id, NULL, NULL, NULL, u.balance, NULL,
     jsonb_build_object('priority_score', u.priority_score, 'freshness_s', u.freshness_s), NULL
   FROM tollwatch.queue_events u
-  WHERE u.project_id = :project_id AND u.ts >= :first_ts AND u.ts <= :last_ts AND u.id = ANY (CAST(:queues AS uuid[]))
+  WHERE u.project_id = :project_id AND u.ts >= :first_ts AND u.ts <= :last_ts
+    AND u.ts = ANY (CAST(:times AS timestamptz[])) AND u.id = ANY (CAST(:queues AS uuid[]))
 ) t
 LEFT JOIN tollwatch.agents g ON g.id = t.agent_id
 LEFT JOIN tollwatch.assets s ON s.id = t.asset_id

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -12,7 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.named_sql import query
 from store.readers import positions, values
-from store.readers.positions import Position, Window
+from store.readers.positions import FactPosition, Position, Window
+
+FIRST_PART = timedelta(days=1)
+"""Long lists are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
+PART_GROWTH = 4
+_POINTS = {"request_id", "payment_id"}
+"""Filters that few rows of a whole range pass: parts would all be read."""
 
 R = TypeVar("R", bound=values.Row)
 
@@ -70,6 +77,32 @@ class Page(Generic[R]):
 async def read_page(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
     """Read one page. Filters that `asked` does not name are off. Raises DatabaseError."""
     return cut(listing, asked, await fetch(connection, listing, asked))
+
+
+async def read_parts(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
+    """Read one page of facts, from the newest part of the range back. Raises DatabaseError.
+
+    A statement is planned for every partition of its range, and the newest ones mostly fill the page.
+    """
+    assert asked.window is not None
+    assert isinstance(asked.position, FactPosition)
+    if any(asked.filters.get(name) is not None for name in _POINTS):
+        return await read_page(connection, listing, asked)
+    rows: list[R] = []
+    part, position = FIRST_PART, asked.position
+    while True:
+        from_ts = position.before_ts - min(part, position.before_ts - asked.window.from_ts)
+        narrowed = replace(
+            asked,
+            window=Window(from_ts, asked.window.to_ts),
+            position=position,
+            limit=asked.limit - len(rows),
+        )
+        rows += await fetch(connection, listing, narrowed)
+        if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
+            return cut(listing, asked, rows)
+        position = FactPosition.first(Window(from_ts, from_ts))
+        part *= PART_GROWTH
 
 
 async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> list[R]:

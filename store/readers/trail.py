@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.named_sql import query
-from store.readers.listings import Asked, Listing, Page, read_page
+from store.readers.listings import Asked, Listing, Page, read_parts
 from store.readers.positions import FactPosition
 from store.readers.values_views import TrailKey, TrailLine
 
@@ -26,7 +26,7 @@ async def read_trail(connection: AsyncConnection, listing: Listing[TrailKey], as
 
     Raises DatabaseError.
     """
-    page = await read_page(connection, listing, asked)
+    page = await read_parts(connection, listing, asked)
     if not page.rows:
         return Page(rows=[], next=None)
     told = [key.told_ts for key in page.rows if key.told_ts is not None] or [page.rows[0].ts]
@@ -34,6 +34,7 @@ async def read_trail(connection: AsyncConnection, listing: Listing[TrailKey], as
         "project_id": asked.project_id,
         "first_ts": page.rows[-1].ts,
         "last_ts": page.rows[0].ts,
+        "times": [key.ts for key in page.rows],
         "first_told_ts": min(told),
         "last_told_ts": max(told),
         "request_ids": [key.request_id for key in page.rows if key.request_id is not None],

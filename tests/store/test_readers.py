@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from store.edition import Edition
 from store.engine import create_engine, reading
 from store.errors import InvalidValue, NotFound
 from store.readers import listings, listings_buckets, names, trail
-from store.readers.listings import Asked, read_page
+from store.readers.listings import Asked, read_page, read_parts
 from store.readers.positions import AgentPosition, FactPosition, PaymentsBucketPosition, SamplePosition, Window
 from tests.store.world import make_world
 
@@ -181,6 +182,42 @@ async def test_a_page_of_the_ledger_looks_up_its_own_lines_alone(engine, world):
         async with reading(engine) as connection:
             page = await trail.read_trail(connection, trail.AUDIT_TRAIL, asked)
         assert [line.attempts for line in page.rows] == [2] * 100
+
+
+async def test_parts_of_a_range_are_all_of_it_and_nothing_twice(engine, world):
+    now = datetime.now(UTC).replace(microsecond=0)
+    async with engine.begin() as connection:
+        # Three at each time, every 6 hours: at the ends of parts too, which lie 1, 5 and 21 days back.
+        await connection.execute(
+            text(
+                "INSERT INTO tollwatch.api_requests (project_id, ts, id, request_id, attempt, max_retries, agent_id, service,"
+                " paid, backoff_ms, outcome, origin)"
+                " SELECT :project, :now - i / 3 * interval '6 hours', gen_random_uuid(), gen_random_uuid(), 1, 3,"
+                " CASE i % 4 WHEN 0 THEN CAST(:agent AS int) ELSE CAST(:other AS int) END, 'http://a', false, 0, 'ok', 'agent'"
+                " FROM generate_series(3, 119) i"
+            ),
+            {"project": world.project_id, "now": now, "agent": world.agent_ids[0], "other": world.agent_ids[1]},
+        )
+    window, sizes = Window(now - timedelta(days=9), now), []
+    for filters in ({}, {"agent_id": world.agent_ids[0]}, {"outcome": "failed"}):
+        whole = Asked(
+            project_id=world.project_id, window=window, position=FactPosition.first(window), limit=500, filters=filters
+        )
+        async with reading(engine) as connection:
+            wanted = [row.id for row in (await read_page(connection, listings.REQUESTS, whole)).rows]
+            ledger = await trail.read_trail(connection, trail.AUDIT_TRAIL, whole) if "outcome" not in filters else None
+        assert ledger is None or [line.id for line in ledger.rows] == wanted
+        for limit in (5, len(wanted), len(wanted) + 1):
+            found, asked = [], replace(whole, limit=max(1, limit))
+            while asked.position is not None:
+                async with reading(engine) as connection:
+                    page = await read_parts(connection, listings.REQUESTS, asked)
+                assert len(page.rows) == asked.limit or page.next is None
+                found += [row.id for row in page.rows]
+                asked = replace(asked, position=page.next)
+            assert found == wanted
+        sizes.append(len(wanted))
+    assert sizes == [108, 27, 0]
 
 
 async def test_the_last_page_says_so(engine, world):
