@@ -91,15 +91,12 @@ async def read_parts(connection: AsyncConnection, listing: Listing[R], asked: As
     rows: list[R] = []
     part, position = FIRST_PART, asked.position
     while True:
-        from_ts = position.before_ts - min(part, position.before_ts - asked.window.from_ts)
-        narrowed = replace(
-            asked,
-            window=Window(from_ts, asked.window.to_ts),
-            position=position,
-            limit=asked.limit - len(rows),
-        )
+        is_last = position.before_ts - asked.window.from_ts <= 2 * part
+        from_ts = asked.window.from_ts if is_last else position.before_ts - part
+        window = Window(from_ts, asked.window.to_ts)
+        narrowed = replace(asked, window=window, position=position, limit=asked.limit - len(rows))
         rows += await fetch(connection, listing, narrowed)
-        if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
+        if len(rows) > asked.limit or is_last:
             return cut(listing, asked, rows)
         position = FactPosition.first(Window(from_ts, from_ts))
         part *= PART_GROWTH
