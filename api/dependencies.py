@@ -67,8 +67,8 @@ class Caller:
     bytes_per_s: int | None = None
 
 
-def state(request: Request) -> AppState:
-    """The state of the process that serves this request."""
+async def state(request: Request) -> AppState:
+    """The state of the process that serves this request. (What is not async, FastAPI hands to a thread each time.)"""
     held: AppState = request.app.state.tollwatch
     return held
 

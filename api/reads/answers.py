@@ -45,7 +45,7 @@ class Asker:
     request: Request
 
 
-def asker(request: Request, held: State, caller: Annotated[Caller, Depends(authorize("read"))]) -> Asker:
+async def asker(request: Request, held: State, caller: Annotated[Caller, Depends(authorize("read"))]) -> Asker:
     """The dependency of every read. Problems: 401, 403, 503."""
     return Asker(state=held, caller=caller, request=request)
 

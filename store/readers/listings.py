@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.named_sql import query
@@ -113,8 +114,15 @@ async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) 
         "limit": asked.limit + 1,
         **listing.more_parameters(asked),
     }
-    found = await connection.execute(text(listing.statement_for(asked)), parameters)
-    return [listing.row.from_row(row) for row in found.mappings()]
+    found = await connection.execute(_parsed(listing.statement_for(asked)), parameters)
+    names = tuple(found.keys())
+    return [listing.row.from_row(dict(zip(names, row, strict=True))) for row in found.all()]
+
+
+@cache
+def _parsed(statement: str) -> TextClause:
+    """The statement, its parameters found once: there are as many as lists have forms."""
+    return text(statement)
 
 
 def cut(listing: Listing[R], asked: Asked, rows: list[R]) -> Page[R]:

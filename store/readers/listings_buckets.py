@@ -16,11 +16,14 @@ from store.readers import positions, values, values_buckets
 from store.readers.listings import Asked, Listing, Page, cut, fetch
 from store.readers.positions import Window
 
-FIRST_PART = timedelta(days=1)
-"""Buckets are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
-FIRST_PART_OF_AGENTS = timedelta(hours=1)
-"""The same where an hour may have a row for each of thousands of agents."""
-PART_GROWTH = 4
+FIRST_PART = 1
+"""Buckets are read back in parts, and this many first: one may have a row for each of thousands of agents."""
+FIRST_PART_OF_ONE = 24
+"""The same where one agent or wallet is asked for."""
+MARGIN = 1.25
+"""How much longer the next part is than one that would fill the page, if it had as many rows an hour as those before."""
+LEAST_GROWTH, MOST_GROWTH = 4, 24
+"""How many times as long as all before it a part is."""
 LIVE = timedelta(hours=2)
 """Hours before now that may be above the watermark of a rollup; where more are, reads are right and slower."""
 
@@ -64,9 +67,7 @@ class BucketListing(Listing[B], Generic[B]):
 
     def first_part(self, asked: Asked) -> timedelta:
         """How much of the range to look at first."""
-        if self.is_of_agents(asked) and not asked.filters.keys() & {"agent_id", "wallet_ids"}:
-            return max(FIRST_PART_OF_AGENTS, self.size)
-        return FIRST_PART * (self.size / HOUR)
+        return self.size * (FIRST_PART_OF_ONE if asked.filters.keys() & {"agent_id", "wallet_ids"} else FIRST_PART)
 
     def daily(self) -> Self:
         """The same list of days."""
@@ -75,19 +76,20 @@ class BucketListing(Listing[B], Generic[B]):
     async def exact_until(self, connection: AsyncConnection, edition: Edition) -> datetime:
         """The newest instant before which nothing is pending in any of its rollups."""
         names = [f"{rollup}_{_NAMES[self.size]}" for rollup in self.rollups]
-        return min([await rollups.exact_until(connection, edition, name) for name in names])
+        return await rollups.exact_until(connection, edition, *names)
 
 
 async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
     """Read one page of hours or days, from the newest part of the range back. Raises DatabaseError.
 
-    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Parts grow, so a
-    range with little in it takes few statements.
+    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Each part is
+    several times as long as all before it, so a range with little in it takes few statements.
     """
     assert asked.window is not None
     assert isinstance(listing, BucketListing)
     rows: list[R] = []
     part, window, position = listing.first_part(asked), asked.window, asked.position
+    start: datetime = position.before_bucket  # type: ignore[attr-defined]
     while True:
         end: datetime = position.before_bucket  # type: ignore[attr-defined]
         from_ts = end - min(part, end - asked.window.from_ts)
@@ -97,7 +99,13 @@ async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: 
         if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
             return cut(listing, asked, rows)
         position = listing.position.first(Window(from_ts, from_ts))
-        part *= PART_GROWTH
+        part = _next_part(start - from_ts, len(rows), asked.limit + 1)
+
+
+def _next_part(looked_at: timedelta, found: int, wanted: int) -> timedelta:
+    """How much to look at after a span with so many of the rows that are wanted."""
+    share = MARGIN * (wanted - found) / found if found else MOST_GROWTH
+    return looked_at * min(max(LEAST_GROWTH, share), MOST_GROWTH)
 
 
 PAYMENTS = BucketListing(

@@ -31,7 +31,7 @@ class Summed(Row, frozen=True, kw_only=True):
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> Self:
         """Sums come as `numeric`, and are whole."""
-        whole: dict[str, Any] = {k: int(v) if isinstance(v, Decimal) else v for k, v in row.items()}
+        whole: dict[str, Any] = {k: int(v) if type(v) is Decimal else v for k, v in row.items()}
         return cls(**whole)
 
 
