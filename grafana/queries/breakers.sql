@@ -37,16 +37,20 @@ WITH skipped AS (
   FROM {agent_requests}
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
-), paid AS (
-  SELECT bucket, agent, service, asset, payments, tokens
+), paid AS MATERIALIZED (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
-), priced AS (
-  SELECT s.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  GROUP BY 1, 2, 3, 4
+), priced_by AS MATERIALIZED (
+  SELECT s.*, s.bucket - n * {bucket_of_agents} AS paid_in
   FROM skipped s
-  CROSS JOIN generate_series(s.bucket - INTERVAL '24 hours', s.bucket, {bucket_of_agents}) AS before
-  JOIN paid USING (agent, service)
-  WHERE paid.bucket = before
+  CROSS JOIN generate_series(0, CASE WHEN {bucket_of_agents} < INTERVAL '1 day' THEN 24 ELSE 1 END) AS n
+), priced AS (
+  SELECT b.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM priced_by b
+  JOIN paid p USING (agent, service)
+  WHERE p.bucket = b.paid_in
   GROUP BY 1, 2, 3, 4, 5
 ), avoided AS (
   SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
@@ -159,16 +163,20 @@ WITH skipped AS (
   FROM {agent_requests}
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
   GROUP BY 1, 2, 3
-), paid AS (
-  SELECT bucket, agent, service, asset, payments, tokens
+), paid AS MATERIALIZED (
+  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
-), priced AS (
-  SELECT s.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  GROUP BY 1, 2, 3, 4
+), priced_by AS MATERIALIZED (
+  SELECT s.*, s.bucket - n * {bucket_of_agents} AS paid_in
   FROM skipped s
-  CROSS JOIN generate_series(s.bucket - INTERVAL '24 hours', s.bucket, {bucket_of_agents}) AS before
-  JOIN paid USING (agent, service)
-  WHERE paid.bucket = before
+  CROSS JOIN generate_series(0, CASE WHEN {bucket_of_agents} < INTERVAL '1 day' THEN 24 ELSE 1 END) AS n
+), priced AS (
+  SELECT b.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
+  FROM priced_by b
+  JOIN paid p USING (agent, service)
+  WHERE p.bucket = b.paid_in
   GROUP BY 1, 2, 3, 4, 5
 ), avoided AS (
   SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens

@@ -12,14 +12,14 @@ SELECT agent FROM agents ORDER BY agent
 -- Assets of that network that a wallet holds or that were paid in.
 SELECT asset FROM latest_balances WHERE network IN (${network:sqlstring})
 UNION
-SELECT asset FROM payments_hourly WHERE $__timeFilter(bucket) AND network IN (${network:sqlstring})
+SELECT asset FROM {payments_of_all} WHERE network IN (${network:sqlstring})
 ORDER BY 1
 
 -- name: service
 -- Paid origins that were asked or paid.
-SELECT service FROM requests_hourly WHERE $__timeFilter(bucket)
+SELECT service FROM {requests_of_all}
 UNION
-SELECT service FROM payments_hourly WHERE $__timeFilter(bucket)
+SELECT service FROM {payments_of_all}
 ORDER BY 1
 
 -- name: component

@@ -208,22 +208,11 @@ GROUP BY p.session_id
 
 -- name: read_runway
 -- A page of how long the money lasts, by wallet and asset: balance over what flowed out in the last 24 hours, or since the
--- first sample in them. The figures are those of tollwatch.runway; here the hours are summed once and not per wallet.
-SELECT h.wallet_id, h.asset_id, g.name AS agent, w.network, w.address_text AS wallet, s.symbol AS asset, h.ts, h.amount,
-  h.threshold, h.status, h.outflow, CAST(h.observed_hours AS float8) AS observed_hours,
-  round(h.outflow / h.observed_hours) AS burn_per_hour,
-  CAST(h.amount * h.observed_hours / nullif(h.outflow, 0) AS float8) AS runway_hours
-FROM (
-  SELECT h.*, coalesce(b.outflow, 0) AS outflow, greatest(b.observed_hours, 1.0 / 60) AS observed_hours
+-- first sample in them. The figures are those of tollwatch.runway; here the page's hours alone are summed, once and not per
+-- wallet.
+WITH page AS MATERIALIZED (
+  SELECT h.wallet_id, h.asset_id, h.agent_id, h.ts, h.amount, h.threshold, h.status
   FROM tollwatch.balance_heads h
-  LEFT JOIN (
-    SELECT r.wallet_id, r.asset_id, sum(r.outflow) AS outflow,
-      extract(epoch FROM max(r.last_ts) - min(r.first_ts)) / 3600 AS observed_hours
-    FROM tollwatch.balances_hourly r
-    WHERE r.project_id = :project_id AND r.bucket >= now() - INTERVAL '24 hours'
-      AND (CAST(:wallet_ids AS int[]) IS NULL OR r.wallet_id = ANY (:wallet_ids))
-    GROUP BY r.wallet_id, r.asset_id
-  ) b USING (wallet_id, asset_id)
   WHERE h.project_id = :project_id
     AND (h.wallet_id, h.asset_id) > (CAST(:after_wallet_id AS int), CAST(:after_asset_id AS int))
     AND h.slot >= 0
@@ -233,6 +222,23 @@ FROM (
     AND (CAST(:status AS text) IS NULL OR h.status = :status)
   ORDER BY h.wallet_id, h.asset_id
   LIMIT :limit
+), burnt AS MATERIALIZED (
+  SELECT p.wallet_id, p.asset_id, sum(r.outflow) AS outflow,
+    extract(epoch FROM max(r.last_ts) - min(r.first_ts)) / 3600 AS observed_hours
+  FROM page p
+  JOIN tollwatch.balances_hourly r ON (r.wallet_id, r.asset_id) = (p.wallet_id, p.asset_id)
+  WHERE r.project_id = :project_id AND r.bucket >= now() - INTERVAL '24 hours'
+    AND r.wallet_id >= (SELECT min(wallet_id) FROM page) AND r.wallet_id <= (SELECT max(wallet_id) FROM page)
+  GROUP BY p.wallet_id, p.asset_id
+)
+SELECT h.wallet_id, h.asset_id, g.name AS agent, w.network, w.address_text AS wallet, s.symbol AS asset, h.ts, h.amount,
+  h.threshold, h.status, h.outflow, CAST(h.observed_hours AS float8) AS observed_hours,
+  round(h.outflow / h.observed_hours) AS burn_per_hour,
+  CAST(h.amount * h.observed_hours / nullif(h.outflow, 0) AS float8) AS runway_hours
+FROM (
+  SELECT p.*, coalesce(b.outflow, 0) AS outflow, greatest(b.observed_hours, 1.0 / 60) AS observed_hours
+  FROM page p
+  LEFT JOIN burnt b USING (wallet_id, asset_id)
 ) h
 JOIN tollwatch.agents g ON g.id = h.agent_id
 JOIN tollwatch.wallets w ON w.id = h.wallet_id

@@ -1,0 +1,22 @@
+-- Whole tokens of a row cost a multiplication, where they cost a power and a division.
+CREATE OR REPLACE VIEW tollwatch_read.payments_hourly WITH (security_barrier) AS
+SELECT v.bucket, g.name AS agent, s.symbol AS asset, s.network, v.service, v.status, v.origin, v.payments, v.duplicates, v.amount,
+  v.amount * s.unit AS tokens, v.retry_amount, v.retry_amount * s.unit AS retry_tokens, v.fee_lamports, v.retries
+FROM tollwatch.payments_hourly v
+JOIN tollwatch.agents g ON g.id = v.agent_id
+JOIN (
+  -- A power for each asset, not for each row.
+  SELECT id, symbol, network, 10::numeric ^ -coalesce(decimals, 0) AS unit FROM tollwatch.assets OFFSET 0
+) s ON s.id = v.asset_id
+WHERE v.project_id = (SELECT r.project_id FROM tollwatch.project_roles r WHERE r.role = session_user);
+
+CREATE OR REPLACE VIEW tollwatch_read.payments_daily WITH (security_barrier) AS
+SELECT v.bucket, g.name AS agent, s.symbol AS asset, s.network, v.service, v.status, v.origin, v.payments, v.duplicates, v.amount,
+  v.amount * s.unit AS tokens, v.retry_amount, v.retry_amount * s.unit AS retry_tokens, v.fee_lamports, v.retries
+FROM tollwatch.payments_daily v
+JOIN tollwatch.agents g ON g.id = v.agent_id
+JOIN (
+  -- A power for each asset, not for each row.
+  SELECT id, symbol, network, 10::numeric ^ -coalesce(decimals, 0) AS unit FROM tollwatch.assets OFFSET 0
+) s ON s.id = v.asset_id
+WHERE v.project_id = (SELECT r.project_id FROM tollwatch.project_roles r WHERE r.role = session_user);
