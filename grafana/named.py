@@ -6,9 +6,9 @@ SELECT …
 
 `{agent}` is the choice of agents. `{payments}`, `{requests}` and `{latency}` are rollups: hours on short ranges, days
 on long ones, by service while all agents are chosen and by agent else; `{agent_payments}`, `{agent_requests}` and
-`{audit}` by agent always; `{agent_payments_before}` begins a day before the range; `{payments_of_all}` and
-`{requests_of_all}` are those by service, which tell what there is to choose from. What a range and a choice do not
-need is folded away when the statement is planned.
+`{audit}` by agent always; `{agent_payments_before}` begins a day before the range. `{payments_of_all}` and
+`{requests_of_all}` tell what there is to choose from: by service, with the day before. What a range and a choice do
+not need is folded away when the statement is planned.
 
 `{newest_first}` is a list of windows (since, until), the newest and shortest first: a list of the newest facts asks
 each in turn and ends when it has enough. The views are barriers: a LIMIT outside of one does not end the scan inside.
@@ -98,7 +98,7 @@ SOURCES["bucket_of_agents"] = (
     "CASE WHEN $__timeTo()::timestamptz - $__timeFrom()::timestamptz <= INTERVAL '1 days' "
     "THEN INTERVAL '1 hour' ELSE INTERVAL '24 hours' END"
 )
-SOURCES["payments_of_all"] = f"(\n{_rollups('service_payments', 'asset, network, service', 'true')}\n) AS payments"
-SOURCES["requests_of_all"] = f"(\n{_rollups('service_requests', 'service', 'true')}\n) AS requests"
+SOURCES["payments_of_all"] = f"(\n{_rollups('service_payments', 'asset, network, service', 'true', when=_AND_DAY_BEFORE)}\n) AS payments"
+SOURCES["requests_of_all"] = f"(\n{_rollups('service_requests', 'service', 'true', when=_AND_DAY_BEFORE)}\n) AS requests"
 SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
 _SOURCE = re.compile("{(" + "|".join(SOURCES) + ")}")

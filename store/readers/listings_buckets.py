@@ -16,14 +16,14 @@ from store.readers import positions, values, values_buckets
 from store.readers.listings import Asked, Listing, Page, cut, fetch
 from store.readers.positions import Window
 
-FIRST_PART = 1
-"""Buckets are read back in parts, and this many first: one may have a row for each of thousands of agents."""
-FIRST_PART_OF_ONE = 24
-"""The same where one agent or wallet is asked for."""
+FIRST_PART = 24
+"""Buckets are read back in parts, and this many first."""
+FIRST_PART_OF_MANY = 1
+"""The same where a bucket may have a row for each service, or for each of thousands of agents."""
 MARGIN = 1.25
 """How much longer the next part is than one that would fill the page, if it had as many rows an hour as those before."""
-LEAST_GROWTH, MOST_GROWTH = 4, 24
-"""How many times as long as all before it a part is."""
+MOST_GROWTH = 24
+"""How many times as long as all before it a part is at most; at least once, then twice, then four times."""
 LIVE = timedelta(hours=2)
 """Hours before now that may be above the watermark of a rollup; where more are, reads are right and slower."""
 
@@ -67,7 +67,9 @@ class BucketListing(Listing[B], Generic[B]):
 
     def first_part(self, asked: Asked) -> timedelta:
         """How much of the range to look at first."""
-        return self.size * (FIRST_PART_OF_ONE if asked.filters.keys() & {"agent_id", "wallet_ids"} else FIRST_PART)
+        is_of_many = self.always_by_agent or asked.filters.keys() & {"by_agent", "by_service"}
+        is_of_one = asked.filters.keys() & {"agent_id", "wallet_ids"}
+        return self.size * (FIRST_PART_OF_MANY if is_of_many and not is_of_one else FIRST_PART)
 
     def daily(self) -> Self:
         """The same list of days."""
@@ -82,14 +84,15 @@ class BucketListing(Listing[B], Generic[B]):
 async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
     """Read one page of hours or days, from the newest part of the range back. Raises DatabaseError.
 
-    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Each part is
-    several times as long as all before it, so a range with little in it takes few statements.
+    Groups are summed before they are cut to a page, so a page of a long range would sum all of it. Parts grow, so
+    a range with little in it takes few statements.
     """
     assert asked.window is not None
     assert isinstance(listing, BucketListing)
     rows: list[R] = []
     part, window, position = listing.first_part(asked), asked.window, asked.position
     start: datetime = position.before_bucket  # type: ignore[attr-defined]
+    least = 1
     while True:
         end: datetime = position.before_bucket  # type: ignore[attr-defined]
         from_ts = end - min(part, end - asked.window.from_ts)
@@ -99,13 +102,14 @@ async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: 
         if len(rows) > asked.limit or from_ts <= asked.window.from_ts:
             return cut(listing, asked, rows)
         position = listing.position.first(Window(from_ts, from_ts))
-        part = _next_part(start - from_ts, len(rows), asked.limit + 1)
+        part = _next_part(start - from_ts, len(rows), asked.limit + 1, least)
+        least *= 2
 
 
-def _next_part(looked_at: timedelta, found: int, wanted: int) -> timedelta:
+def _next_part(looked_at: timedelta, found: int, wanted: int, least: int) -> timedelta:
     """How much to look at after a span with so many of the rows that are wanted."""
     share = MARGIN * (wanted - found) / found if found else MOST_GROWTH
-    return looked_at * min(max(LEAST_GROWTH, share), MOST_GROWTH)
+    return looked_at * min(max(least, share), MOST_GROWTH)
 
 
 PAYMENTS = BucketListing(
