@@ -98,7 +98,10 @@ SOURCES["bucket_of_agents"] = (
     "CASE WHEN $__timeTo()::timestamptz - $__timeFrom()::timestamptz <= INTERVAL '1 days' "
     "THEN INTERVAL '1 hour' ELSE INTERVAL '24 hours' END"
 )
-SOURCES["payments_of_all"] = f"(\n{_rollups('service_payments', 'asset, network, service', 'true', when=_AND_DAY_BEFORE)}\n) AS payments"
-SOURCES["requests_of_all"] = f"(\n{_rollups('service_requests', 'service', 'true', when=_AND_DAY_BEFORE)}\n) AS requests"
+for _name, _rollup, _columns, _alias in (
+    ("payments_of_all", "service_payments", "asset, network, service", "payments"),
+    ("requests_of_all", "service_requests", "service", "requests"),
+):
+    SOURCES[_name] = f"(\n{_rollups(_rollup, _columns, 'true', when=_AND_DAY_BEFORE)}\n) AS {_alias}"
 SOURCES["agent_payments_before"] = f"(\n{_BEFORE}\n) AS payments"
 _SOURCE = re.compile("{(" + "|".join(SOURCES) + ")}")

@@ -32,7 +32,7 @@ ORDER BY asset
 -- Money that attempts skipped by open breakers would have cost, per asset: at the average price of the 24 hours before, in
 -- the asset that most of them were paid in; on ranges of more than a day at that of the same day and the day before.
 -- retry_health says the same of each hour, but prices what nobody looks at: too slow here.
-WITH skipped AS (
+WITH skipped AS MATERIALIZED (
   SELECT bucket, agent, service, sum(requests) AS attempts
   FROM {agent_requests}
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
@@ -41,6 +41,7 @@ WITH skipped AS (
   SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
+    AND (agent, service) IN (SELECT agent, service FROM skipped)
   GROUP BY 1, 2, 3, 4
 ), priced_by AS MATERIALIZED (
   SELECT s.*, s.bucket - n * {bucket_of_agents} AS paid_in
@@ -158,7 +159,7 @@ ORDER BY 1, 2
 
 -- name: avoided
 -- The same as a curve below zero.
-WITH skipped AS (
+WITH skipped AS MATERIALIZED (
   SELECT bucket, agent, service, sum(requests) AS attempts
   FROM {agent_requests}
   WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
@@ -167,6 +168,7 @@ WITH skipped AS (
   SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
   FROM {agent_payments_before}
   WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
+    AND (agent, service) IN (SELECT agent, service FROM skipped)
   GROUP BY 1, 2, 3, 4
 ), priced_by AS MATERIALIZED (
   SELECT s.*, s.bucket - n * {bucket_of_agents} AS paid_in

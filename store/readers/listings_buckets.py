@@ -21,7 +21,7 @@ FIRST_PART = 24
 FIRST_PART_OF_MANY = 1
 """The same where a bucket may have a row for each service, or for each of thousands of agents."""
 MARGIN = 1.25
-"""How much longer the next part is than one that would fill the page, if it had as many rows an hour as those before."""
+"""How much longer the next part is than one that would fill the page with as many rows an hour as there were before."""
 MOST_GROWTH = 24
 """How many times as long as all before it a part is at most; at least once, then twice, then four times."""
 LIVE = timedelta(hours=2)

@@ -66,9 +66,9 @@ def refresh(engine, kind, settings):
     return run
 
 
-async def exact_until(engine, kind, rollup="payments_hourly"):
+async def exact_until(engine, kind, *names):
     async with reading(engine) as connection:
-        return await rollups.exact_until(connection, kind, rollup)
+        return await rollups.exact_until(connection, kind, *(names or ("payments_hourly",)))
 
 
 def some_payments(world, rng, count, hours):
@@ -114,6 +114,8 @@ async def test_exact_until_names_the_hour_of_a_pending_late_row(engine, kind, wo
     late = payment(world, at=moment(10 * HOUR), amount=77)
     await writer.write(Facts(payments=[late]))
     assert await exact_until(engine, kind) == rollups.floor_hour(late.ts)
+    assert await exact_until(engine, kind, "requests_hourly", "service_payments_hourly") == rollups.floor_hour(late.ts)
+    assert await exact_until(engine, kind, "requests_hourly", "service_requests_hourly") > moment(30)
     await refresh()
     assert await exact_until(engine, kind) > moment(30)
     assert await rows(engine, PAYMENTS) == await rows(engine, PAYMENTS_RAW)
