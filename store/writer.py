@@ -47,6 +47,9 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
 _STAGED = "tollwatch.staged"
 """Key in a pooled connection's `info`: its session has the staging tables."""
 
+_UNTOLD = -1
+"""In place of a batch's number: payments that are not stored, and are in a head that was made for them."""
+
 News = dict[int, int]
 """Number of a batch in its group → how many of its rows were new."""
 
@@ -176,12 +179,13 @@ async def _news(driver: Driver, name: str) -> News:
     return dict(await (await driver.execute(_statement(name))).fetchall())
 
 
-async def _store_payments(driver: Driver, staged: int) -> News:
+async def _store_payments(driver: Driver, _staged: int) -> News:
     await driver.execute(_statement("find_by_index"))
-    await driver.execute(_statement("lock_payment_heads"))
+    await driver.execute(_statement("make_payment_heads"))
     news = await _news(driver, "store_payments")
-    if sum(news.values()) < staged:
-        await driver.execute(_statement("drop_untold_payment_heads"))
+    if news.pop(_UNTOLD, 0):
+        for name in ("drop_made_payment_heads", "forget_untold_payments", "make_payment_heads"):
+            await driver.execute(_statement(name))
     return news
 
 

@@ -47,28 +47,39 @@ FROM tollwatch.balance_samples WITH NO DATA
 -- Before PostgreSQL 18 what is off has a cost that makes it compile the plan.
 SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 
--- name: lock_payment_heads
--- Lock the heads of the staged payments in key order, making those that are missing (rank -1: nothing told yet). DO UPDATE
--- … WHERE false locks a row and writes nothing.
+-- name: make_payment_heads
+-- Make the heads that are missing, as the staged payments say, and lock the others, both in key order. DO UPDATE … WHERE
+-- false locks a row and writes nothing.
 INSERT INTO tollwatch.payment_heads AS h
-  (project_id, payment_id, agent_id, asset_id, amount, told, rank, status, origin, ts, opened_ts, last_ts)
+  (project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank, told, opened_ts, last_ts, request_id,
+    signature)
 SELECT DISTINCT ON (project_id, payment_id)
-  project_id, payment_id, agent_id, asset_id, amount, 0, -1, status, origin, ts, ts, ts
-FROM pg_temp.stage_payments
-ORDER BY project_id, payment_id
+  project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank,
+  bit_or(tollwatch.payment_bit(status)) OVER payment, min(ts) OVER payment, max(ts) OVER payment,
+  CAST(min(CAST(request_id AS text) COLLATE "C") OVER payment AS uuid),
+  decode(min(encode(signature, 'hex') COLLATE "C") OVER payment, 'hex')
+FROM (
+  SELECT DISTINCT ON (project_id, ts, id) *, tollwatch.payment_rank(status, origin) AS rank
+  FROM pg_temp.stage_payments
+  ORDER BY project_id, ts, id, batch, ctid
+) staged
+WINDOW payment AS (PARTITION BY project_id, payment_id)
+ORDER BY project_id, payment_id, rank DESC, ts, amount, asset_id, agent_id
 ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
 
 -- name: store_payments
--- Move staged payments into the relation and their heads. A transition is a duplicate when its payment was told that
--- status before, or when its transaction settled another payment. Returns batch and stored.
+-- Move staged payments into the relation and into the heads that were there before. A transition is a duplicate when its
+-- payment was told that status before, or when its transaction settled another payment. told: before this transaction;
+-- -1: it made the head. Returns batch and stored; for batch -1, how many are not stored of heads that it made.
 WITH staged AS (
   SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, (
-      SELECT h.told FROM tollwatch.payment_heads h
+      SELECT CASE WHEN h.xmin = CAST(pg_current_xact_id() AS xid) THEN -1 ELSE h.told END
+      FROM tollwatch.payment_heads h
       WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id)) AS told
   FROM pg_temp.stage_payments s
-  ORDER BY s.project_id, s.ts, s.id, s.batch
+  ORDER BY s.project_id, s.ts, s.id, s.batch, s.ctid
 ), judged AS (
-  SELECT *, told & tollwatch.payment_bit(status) <> 0
+  SELECT *, greatest(told, 0) & tollwatch.payment_bit(status) <> 0
     OR row_number() OVER (PARTITION BY project_id, payment_id, status ORDER BY ts, id) > 1 AS repeated
   FROM staged
 ), settled AS (
@@ -94,15 +105,17 @@ WITH staged AS (
     ON (of_project, by, mine) = (project_id, signature, payment_id)
   ORDER BY project_id, ts, id
   ON CONFLICT DO NOTHING
-  RETURNING id, project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, request_id, signature,
-    tollwatch.payment_rank(status, origin) AS rank, tollwatch.payment_bit(status) AS bit
+  RETURNING project_id, ts, id, payment_id, agent_id, asset_id, amount, status, origin, request_id, signature
 ), best AS (
   SELECT DISTINCT ON (project_id, payment_id)
-    project_id, payment_id, agent_id, asset_id, amount, status, origin, ts, rank,
-    bit_or(bit) OVER payment AS told, min(ts) OVER payment AS opened_ts, max(ts) OVER payment AS last_ts,
-    first_value(request_id) OVER (payment ORDER BY request_id) AS request_id,
-    first_value(signature) OVER (payment ORDER BY signature) AS signature
+    project_id, payment_id, agent_id, asset_id, amount, status, origin, ts,
+    tollwatch.payment_rank(status, origin) AS rank,
+    bit_or(tollwatch.payment_bit(status)) OVER payment AS told, min(ts) OVER payment AS opened_ts,
+    max(ts) OVER payment AS last_ts,
+    CAST(min(CAST(request_id AS text) COLLATE "C") OVER payment AS uuid) AS request_id,
+    decode(min(encode(signature, 'hex') COLLATE "C") OVER payment, 'hex') AS signature
   FROM stored
+  WHERE (project_id, payment_id) IN (SELECT project_id, payment_id FROM judged WHERE told >= 0)
   WINDOW payment AS (PARTITION BY project_id, payment_id)
   ORDER BY project_id, payment_id, rank DESC, ts, amount, asset_id, agent_id
 ), moved AS (
@@ -138,15 +151,27 @@ JOIN (
 ) first USING (project_id, ts, id)
 WHERE (SELECT max(batch) FROM pg_temp.stage_payments) > 0
 GROUP BY batch
+UNION ALL
+SELECT -1, count(*) FROM judged
+WHERE (SELECT count(*) FROM stored) < (SELECT count(*) FROM judged)
+  AND told < 0 AND NOT EXISTS (SELECT FROM stored WHERE (stored.project_id, stored.ts, stored.id) = (judged.project_id, judged.ts, judged.id))
+HAVING count(*) > 0
 
--- name: drop_untold_payment_heads
--- Heads that were made for transitions which then turned out to be stored under another payment already.
+-- name: drop_made_payment_heads
+-- Heads that this transaction made: some were made of transitions which turned out to be stored under another payment.
 DELETE FROM tollwatch.payment_heads
 WHERE ctid = ANY (ARRAY(
   SELECT (
     SELECT h.ctid FROM tollwatch.payment_heads h
-    WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.rank < 0)
+    WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.xmin = CAST(pg_current_xact_id() AS xid))
   FROM pg_temp.stage_payments s))
+
+-- name: forget_untold_payments
+-- Leave out of the staged payments those transitions; then the heads can be made again.
+DELETE FROM pg_temp.stage_payments s
+WHERE NOT EXISTS (
+  SELECT FROM tollwatch.payments f
+  WHERE (f.project_id, f.ts, f.id) = (s.project_id, s.ts, s.id) AND f.payment_id = s.payment_id)
 
 -- name: store_api_requests
 -- Move staged requests into the relation. Returns batch and stored.
