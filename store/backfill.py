@@ -97,7 +97,7 @@ class BackfillWriter(FactWriter):
     ) -> int:
         await stage(connection, relation, [rows])
         left = (await connection.execute(text(_forget_known(relation)))).scalar_one()
-        if sum((await move(connection, relation, left)).values()) != left:
+        if sum((await move(connection, relation)).values()) != left:
             raise DatabaseConflict("ingest stored an event of the backfill at the same moment; trying again helps")
         if relation in _LATE:
             whose, statements = _LATE[relation]

@@ -27,7 +27,7 @@ from store.engine import wrap_errors
 from store.errors import DatabaseConflict
 from store.facts import RELATIONS, ApiRequest, AuditEvent, BalanceSample, Facts, Payment, QueueEvent, Stored
 from store.identity import derived_uuid7
-from store.named_sql import query
+from store.named_sql import query, rendered
 from store.tables import metadata
 
 MAX_TRIES = 4
@@ -96,7 +96,7 @@ class FactWriter:
         async with self._engine.connect() as connection:
             driver = await _driver(connection)
             try:
-                await _ensure_staging(connection)
+                await _ensure_staging(connection, group)
                 new = await self._store(connection, group)
                 await driver.commit()
             except pg.FeatureNotSupported as exc:
@@ -119,7 +119,8 @@ class FactWriter:
         for relation in RELATIONS:
             batches = [getattr(facts, relation) for facts in group]
             if any(batches):
-                new[relation] = await move(connection, relation, await stage(connection, relation, batches))
+                await stage(connection, relation, batches)
+                new[relation] = await move(connection, relation, len(batches))
         return new
 
 
@@ -130,22 +131,26 @@ async def _driver(connection: AsyncConnection) -> Driver:
     return driver
 
 
-async def _ensure_staging(connection: AsyncConnection) -> None:
-    """Staging tables live as long as the session; they are committed first, so a failed batch cannot take them away."""
-    info = (await connection.get_raw_connection()).info
-    if _STAGED in info:
+async def _ensure_staging(connection: AsyncConnection, group: Sequence[Facts]) -> None:
+    """Staging tables of what the group has any of, for the rest of the session: every commit empties all that there are.
+
+    They are committed first, so a failed batch cannot take them away.
+    """
+    staged: set[str] = (await connection.get_raw_connection()).info.setdefault(_STAGED, set())
+    missing = {name for facts in group for name, rows in facts.by_relation() if rows} - staged
+    if not missing:
         return
     driver = await _driver(connection)
     # By type name the driver chooses a dumper in Python, for DB-API's Binary; this one is in C.
     driver.adapters.register_dumper(None, BytesBinaryDumper)
-    for relation in RELATIONS:
+    for relation in missing:
         await driver.execute(_statement(f"stage_{relation}"))
     await driver.commit()
-    info[_STAGED] = True
+    staged |= missing
 
 
-async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Sequence[msgspec.Struct]]) -> int:
-    """Copy rows into the session's staging table, which is empty at the start of every transaction; how many."""
+async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Sequence[msgspec.Struct]]) -> None:
+    """Copy rows into the session's staging table, which is empty at the start of every transaction."""
     driver = await _driver(connection)
     columns, types = COLUMNS[relation]
     statement = sql.SQL("COPY pg_temp.{} ({}) FROM STDIN (FORMAT binary)").format(
@@ -160,12 +165,11 @@ async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Se
                 full = copy.formatter.write_row((*as_row(row), number))
                 if full:
                     await copy.write(full)
-    return sum(map(len, batches))
 
 
-async def move(connection: AsyncConnection, relation: str, staged: int) -> News:
-    """Move what is staged into the relation, heads with it. Returns what was new of each batch."""
-    return await _STORE[relation](await _driver(connection), staged)
+async def move(connection: AsyncConnection, relation: str, batches: int = 1) -> News:
+    """Move what is staged of so many batches into the relation, heads with it. Returns what was new of each batch."""
+    return await _STORE[relation](await _driver(connection), batches)
 
 
 def _sample_row(row: msgspec.Struct) -> tuple[object, ...]:
@@ -179,7 +183,7 @@ async def _news(driver: Driver, name: str) -> News:
     return dict(await (await driver.execute(_statement(name))).fetchall())
 
 
-async def _store_payments(driver: Driver, _staged: int) -> News:
+async def _store_payments(driver: Driver, _batches: int) -> News:
     await driver.execute(_statement("find_by_index"))
     await driver.execute(_statement("make_payment_heads"))
     news = await _news(driver, "store_payments")
@@ -189,11 +193,14 @@ async def _store_payments(driver: Driver, _staged: int) -> News:
     return news
 
 
-async def _store_api_requests(driver: Driver, _staged: int) -> News:
-    return await _news(driver, "store_api_requests")
+async def _store_api_requests(driver: Driver, batches: int) -> News:
+    insert = query("store_api_requests")
+    if batches == 1:
+        return {0: (await driver.execute(insert.encode())).rowcount}
+    return dict(await (await driver.execute(rendered("store_batches_of_api_requests", insert=insert).encode())).fetchall())
 
 
-async def _store_audit_events(driver: Driver, _staged: int) -> News:
+async def _store_audit_events(driver: Driver, _batches: int) -> News:
     news: News = {}
     breakers = False
     for number, stored, moved in await (await driver.execute(_statement("store_audit_events"))).fetchall():
@@ -204,11 +211,11 @@ async def _store_audit_events(driver: Driver, _staged: int) -> News:
     return news
 
 
-async def _store_queue_events(driver: Driver, _staged: int) -> News:
+async def _store_queue_events(driver: Driver, _batches: int) -> News:
     return await _news(driver, "store_queue_events")
 
 
-async def _store_balance_samples(driver: Driver, _staged: int) -> News:
+async def _store_balance_samples(driver: Driver, _batches: int) -> News:
     await driver.execute(_statement("lock_balance_heads"))
     return await _news(driver, "store_balance_samples")
 

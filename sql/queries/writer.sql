@@ -174,31 +174,31 @@ WHERE NOT EXISTS (
   WHERE (f.project_id, f.ts, f.id) = (s.project_id, s.ts, s.id) AND f.payment_id = s.payment_id)
 
 -- name: store_api_requests
--- Move staged requests into the relation. Returns batch and stored.
+-- Move staged requests into the relation. The number of rows is what is new.
+INSERT INTO tollwatch.api_requests (project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required, payment_id, paid,
+  latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest,
+  response_bytes, data_as_of)
+SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
+  session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required::jsonb, payment_id,
+  paid, latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest,
+  response_digest, response_bytes, data_as_of
+FROM pg_temp.stage_api_requests
+ORDER BY project_id, ts, id, batch
+ON CONFLICT DO NOTHING
+
+-- name: store_batches_of_api_requests
+-- The same of several batches. Returns batch and stored.
 WITH stored AS (
-  INSERT INTO tollwatch.api_requests (project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
-    session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required, payment_id, paid,
-    latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest, response_digest,
-    response_bytes, data_as_of)
-  SELECT project_id, ts, id, origin, request_id, attempt, max_retries, agent_id, wallet_id,
-    session_id, service, endpoint_type, resource, method, response_status, x402_version, payment_required::jsonb, payment_id,
-    paid, latency_ms, backoff_ms, component, breaker_state, outcome, error_type, failure_reason, request_digest,
-    response_digest, response_bytes, data_as_of
-  FROM pg_temp.stage_api_requests
-  ORDER BY project_id, ts, id, batch
-  ON CONFLICT DO NOTHING
+  {insert}
   RETURNING project_id, ts, id
 )
-SELECT 0 AS batch, count(*) AS stored FROM stored
-WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) = 0
-UNION ALL
 SELECT batch, count(*) FROM stored
 JOIN (
   SELECT DISTINCT ON (project_id, ts, id) project_id, ts, id, batch
   FROM pg_temp.stage_api_requests
   ORDER BY project_id, ts, id, batch
 ) first USING (project_id, ts, id)
-WHERE (SELECT max(batch) FROM pg_temp.stage_api_requests) > 0
 GROUP BY batch
 
 -- name: store_audit_events
