@@ -23,7 +23,7 @@ from store.addresses import address_to_bytes, signature_to_bytes
 from store.directory import Address, Agent, AssetName, Directory, mint_of
 from store.drafts import OPEN, Drafts
 from store.errors import InvalidValue
-from store.redact import redact_optional, redact_text
+from store.redact import redact_name, redact_optional, redact_text
 
 _SCOPES = {"agent": "ingest", "facilitator": "ingest:facilitator"}
 _NOBODY = Agent(id=0, network="", max_retries=0)
@@ -145,9 +145,9 @@ def _request(event: ApiRequest, agent: Agent, network: str, project_id: int, ts:
         attempt,
         None,
         event.session,
-        redact_optional(event.endpoint_type),
+        redact_name(event.endpoint_type),
         redact_optional(event.resource),
-        redact_optional(event.method),
+        redact_name(event.method),
         event.response_status,
         event.x402_version,
         read_json("payment_required", event.payment_required),
@@ -155,7 +155,7 @@ def _request(event: ApiRequest, agent: Agent, network: str, project_id: int, ts:
         bool(event.paid),
         event.latency_ms,
         event.backoff_ms or 0,
-        redact_optional(event.component),
+        redact_name(event.component),
         event.breaker_state,
         event.error_type,
         redact_optional(event.failure_reason),
@@ -176,7 +176,7 @@ def _audit(event: Audit, agent: Agent, _network: str, project_id: int, ts: datet
         event.event_type,
         event.severity or "info",
         None if agent is _NOBODY else agent.id,
-        redact_optional(event.component),
+        redact_name(event.component),
         event.request_id,
         redact_optional(event.entity_type),
         redact_optional(event.entity_id),

@@ -6,17 +6,33 @@ import re
 from datetime import datetime
 from typing import Annotated, overload
 
+import msgspec
 from pydantic import BeforeValidator, WithJsonSchema
 
 from store.errors import InvalidValue
 from store.identity import to_milliseconds
 
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_USUAL = len("2026-11-20T12:00:00.000Z")
+"""Of a time in whole milliseconds, which msgspec reads as we do, four times as fast; more digits it rounds."""
 FORM = "RFC 3339 with an offset, such as 2026-11-20T12:00:00.000Z"
 
 
 def parse_time(text: str) -> datetime:
     """An aware UTC time, cut (not rounded) to milliseconds. Raises InvalidValue: no time of years 1 to 9999."""
+    return (_usual_time(text) if len(text) == _USUAL else None) or _any_time(text)
+
+
+def _usual_time(text: str) -> datetime | None:
+    try:
+        moment = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        return None
+    # It stops at a NUL, and takes a time without an offset.
+    return moment if text[-1] == "Z" and moment.tzinfo is not None else None
+
+
+def _any_time(text: str) -> datetime:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise InvalidValue(f"{text[:40]!r} is not a time; send {FORM}")

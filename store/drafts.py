@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr as set_field
 
 from store.directory import Address, AssetName, Directory
 from store.facts import RELATIONS, ApiRequest, AuditEvent, BalanceSample, Facts, Payment, QueueEvent
@@ -104,18 +105,18 @@ async def resolve(drafts: Drafts, directory: Directory) -> Resolved:
         made = getattr(resolved.facts, relation)
         places = resolved.indexes[relation] = []
         for fact, wallet, asset, index in zip(rows.facts, rows.wallets, rows.assets, rows.indexes, strict=True):
-            ids = {}
-            if asset is not None and asset not in assets:
-                resolved.lost[index] = asset
-                continue
-            if wallet is not None and wallet not in wallets:
-                resolved.lost[index] = wallet
-                continue
+            # Nobody else has a draft's fact, and to copy one takes four times as long. Ids never change.
             if asset is not None:
-                ids["asset_id"] = assets[asset]
+                if (asset_id := assets.get(asset)) is None:
+                    resolved.lost[index] = asset
+                    continue
+                set_field(fact, "asset_id", asset_id)
             if wallet is not None:
-                ids["wallet_id"] = wallets[wallet]
-            made.append(msgspec.structs.replace(fact, **ids) if ids else fact)
+                if (wallet_id := wallets.get(wallet)) is None:
+                    resolved.lost[index] = wallet
+                    continue
+                set_field(fact, "wallet_id", wallet_id)
+            made.append(fact)
             places.append(index)
     return resolved
 

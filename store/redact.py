@@ -167,6 +167,8 @@ def _redact(text: str) -> str:
 
 
 _redact_short = lru_cache(MAX_CACHED)(_redact)
+redact_name = lru_cache(MAX_CACHED)(redact_optional)
+"""As redact_optional, of a text that is short and told again and again."""
 
 
 def _keypair(match: re.Match[str]) -> str:

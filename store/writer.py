@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from operator import attrgetter
+from uuid import UUID
 
 import msgspec
 from psycopg import AsyncConnection as Driver
 from psycopg import errors as pg
 from psycopg import sql
 from psycopg.types.string import BytesBinaryDumper
+from psycopg.types.uuid import UUIDBinaryDumper
 from sqlalchemy import Column
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.postgresql import JSONB
@@ -143,6 +146,7 @@ async def _ensure_staging(connection: AsyncConnection, group: Sequence[Facts]) -
     driver = await _driver(connection)
     # By type name the driver chooses a dumper in Python, for DB-API's Binary; this one is in C.
     driver.adapters.register_dumper(None, BytesBinaryDumper)
+    driver.adapters.register_dumper(UUID, _UuidDumper)
     for relation in missing:
         await driver.execute(_statement(f"stage_{relation}"))
     await driver.commit()
@@ -160,9 +164,10 @@ async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Se
     async with driver.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(types)
         for number, rows in enumerate(batches):
+            batch = (number,)
             for row in rows:
                 # As copy.write_row, without a coroutine per row: there is something to send every 32 KiB.
-                full = copy.formatter.write_row((*as_row(row), number))
+                full = copy.formatter.write_row(as_row(row) + batch)
                 if full:
                     await copy.write(full)
 
@@ -170,6 +175,12 @@ async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Se
 async def move(connection: AsyncConnection, relation: str, batches: int = 1) -> News:
     """Move what is staged of so many batches into the relation, heads with it. Returns what was new of each batch."""
     return await _STORE[relation](await _driver(connection), batches)
+
+
+class _UuidDumper(UUIDBinaryDumper):
+    """The driver's own, without a call in Python."""
+
+    dump = attrgetter("bytes")
 
 
 def _sample_row(row: msgspec.Struct) -> tuple[object, ...]:
