@@ -125,6 +125,27 @@ async def test_an_id_that_is_reused_for_another_payment_leaves_no_trace(engine, 
     assert await rows(engine, HEADS) == [(first.payment_id, "settled", "agent")]
 
 
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_new_head_knows_nothing_of_transitions_that_were_not_stored(engine, world, writer, apart):
+    """An id of another payment, and one that is told twice with two contents: what is stored counts."""
+    first = payment(world, status="pending")
+    await writer.write(Facts(payments=[first]))
+    one, other = uuid4(), uuid4()
+    liar = payment(world, payment_id=one, at=first.ts, id=first.id, status="settled", signature=b"s" * 64)
+    told = payment(world, payment_id=one, status="verified", at=moment(30), amount=7)
+    twin = payment(world, payment_id=other, at=told.ts, id=told.id, status="failed")
+    alone = payment(world, payment_id=other, status="pending", at=moment(20), request_id=uuid4())
+    group = [[liar], [told], [twin], [alone]] if apart else [[liar, told, twin, alone]]
+    stored = await writer.write_group([Facts(payments=batch) for batch in group])
+    assert [batch.total for batch in stored] == ([0, 1, 0, 1] if apart else [2])
+    held = "SELECT payment_id, told, status, amount, opened_ts, last_ts, request_id, signature FROM tollwatch.payment_heads"
+    assert sorted(await rows(engine, held), key=lambda row: row[4]) == [
+        (first.payment_id, 2, "pending", first.amount, first.ts, first.ts, None, None),
+        (one, 8, "verified", 7, told.ts, told.ts, None, None),
+        (other, 2, "pending", alone.amount, alone.ts, alone.ts, alone.request_id, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
