@@ -135,7 +135,7 @@ async def _driver(connection: AsyncConnection) -> Driver:
 
 
 async def _ensure_staging(connection: AsyncConnection, group: Sequence[Facts]) -> None:
-    """Staging tables of what the group has any of, for the rest of the session: every commit empties all that there are.
+    """Staging tables of what the group has any of, until the session ends: every commit empties all that there are.
 
     They are committed first, so a failed batch cannot take them away.
     """
@@ -180,7 +180,7 @@ async def move(connection: AsyncConnection, relation: str, batches: int = 1) -> 
 class _UuidDumper(UUIDBinaryDumper):
     """The driver's own, without a call in Python."""
 
-    dump = attrgetter("bytes")
+    dump = attrgetter("bytes")  # type: ignore[assignment]
 
 
 def _sample_row(row: msgspec.Struct) -> tuple[object, ...]:
@@ -208,7 +208,8 @@ async def _store_api_requests(driver: Driver, batches: int) -> News:
     insert = query("store_api_requests")
     if batches == 1:
         return {0: (await driver.execute(insert.encode())).rowcount}
-    return dict(await (await driver.execute(rendered("store_batches_of_api_requests", insert=insert).encode())).fetchall())
+    several = rendered("store_batches_of_api_requests", insert=insert).encode()
+    return dict(await (await driver.execute(several)).fetchall())
 
 
 async def _store_audit_events(driver: Driver, _batches: int) -> News:

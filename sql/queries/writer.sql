@@ -153,8 +153,8 @@ WHERE (SELECT max(batch) FROM pg_temp.stage_payments) > 0
 GROUP BY batch
 UNION ALL
 SELECT -1, count(*) FROM judged
-WHERE (SELECT count(*) FROM stored) < (SELECT count(*) FROM judged)
-  AND told < 0 AND NOT EXISTS (SELECT FROM stored WHERE (stored.project_id, stored.ts, stored.id) = (judged.project_id, judged.ts, judged.id))
+WHERE (SELECT count(*) FROM stored) < (SELECT count(*) FROM judged) AND told < 0
+  AND NOT EXISTS (SELECT FROM stored n WHERE (n.project_id, n.ts, n.id) = (judged.project_id, judged.ts, judged.id))
 HAVING count(*) > 0
 
 -- name: drop_made_payment_heads

@@ -58,7 +58,7 @@ def may_lack(name, edition, error):
     if re.match(NO_PLAN, statement):
         return "has no plan: EXPLAIN takes" in error
     if "has no plan of its own" in error:
-        return re.search(r"\{\w*(keys|head|relation|totals|columns)\}", statement) is not None
+        return re.search(r"\{\w*(keys|head|insert|relation|totals|columns)\}", statement) is not None
     if re.search(OF_A_RUN, statement):
         return "suspects" in error
     if name in COMMUNITY_ONLY:
