@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from api import limits, problems
 from api.admin import router as admin_router
 from api.dependencies import AppState
+from api.exporter import close_snapshots
 from api.exporter import router as exporter_router
 from api.health import router as health_router
 from api.ingest import router as ingest_router
@@ -76,6 +77,7 @@ def _lifespan(settings: Settings, deadlines: Deadlines, clock: Clock) -> Lifespa
         async with opened(settings, deadlines, clock) as state:
             app.state.tollwatch = state
             yield
+            await close_snapshots(app)
             await close_streams(app)
 
     return lifespan

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -20,9 +20,11 @@ from sqlalchemy.pool import QueuePool
 from api.dependencies import AppState, Credentials, State, authorize
 from api.exporter_server import Samples, server_families
 from api.exporter_server import own_gauge as _gauge
-from api.exporter_snapshots import Snapshots, Taken
+from api.exporter_snapshots import ReadSnapshot, Snapshots, Taken
+from api.exporter_values import HISTOGRAM_WIDTH
 from api.problems import documented
-from store import metrics_snapshot
+from store.metrics_snapshot import Facts, Snapshot
+from store.metrics_totals import LATE_SECONDS
 from store.server import ServerReader
 
 router = APIRouter(tags=["exporter"])
@@ -38,15 +40,30 @@ _authorize_metrics = authorize("metrics")
 )
 async def metrics(request: Request, held: State, credentials: Credentials) -> Response:
     """Metrics for Prometheus. A client on this machine needs no key and sees every project; others need one with the
-    scope `metrics` and see its project. While the database is away facts are absent and
-    `tollwatch_exporter_database_up` is 0.
+    scope `metrics` and see its project. Facts were read at most twice `TOLLWATCH_METRICS_INTERVAL` ago; when the
+    database is away for longer they are absent. `tollwatch_exporter_database_up` is 0 at once.
     """
     project_id = None
     if credentials is not None or not is_local(request):
         project_id = (await _authorize_metrics(request, held, credentials)).project_id
-    taken = await _snapshots(request, held).get(project_id)
-    own = await asyncio.to_thread(_own_text, held, taken)
-    return Response(taken.facts + own, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"})
+    snapshots = _snapshots(request, held)
+    headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    if not accepts_gzip(request.headers.get("accept-encoding", "")):
+        taken = await snapshots.get(project_id)
+        own = await asyncio.to_thread(_own_text, held, snapshots, taken)
+        return Response(b"".join((*taken.facts, own)), headers=headers)
+    taken = await snapshots.get(project_id, packed=True)
+    body = await asyncio.to_thread(_packed_text, held, snapshots, taken)
+    return Response(body, headers={**headers, "Content-Encoding": "gzip"})
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the header names gzip, and not as what is refused (`gzip;q=0`)."""
+    for item in accept_encoding.lower().split(","):
+        coding, _, weight = item.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "").rstrip("0").rstrip(".") not in ("q=", "q=0")
+    return False
 
 
 def is_local(request: Request) -> bool:
@@ -83,36 +100,59 @@ def _snapshots(request: Request, held: AppState) -> Snapshots:
     """The process's snapshots, made at the first scrape."""
     found: Snapshots | None = getattr(request.app.state, "exporter", None)
     if found is None:
-        found = snapshots_of(held)
+        found = snapshots_of(held, interval=held.settings.metrics_interval.total_seconds())
         request.app.state.exporter = found
     return found
 
 
-def snapshots_of(held: AppState, **options: float) -> Snapshots:
+def snapshots_of(held: AppState, *, interval: float, late: float = LATE_SECONDS) -> Snapshots:
     """Snapshots of the state's database, with its limit of series and its deadline."""
     most = held.settings.max_series
     server = ServerReader(held.engine, held.edition)
 
-    async def read(project_id: int | None) -> metrics_snapshot.Snapshot:
-        facts = await metrics_snapshot.read(held.engine, held.edition, project_id=project_id, most=most)
-        return replace(facts, server=await server.read())
+    def reader(project_id: int | None) -> ReadSnapshot:
+        facts = Facts(held.engine, held.edition, project_id, most, max(1, most // HISTOGRAM_WIDTH), late=late)
 
-    return Snapshots(read, most=most, deadline=held.deadlines.read_statement, **options)
+        async def read() -> Snapshot:
+            return replace(await facts.read(), server=await server.read())
+
+        return read
+
+    return Snapshots(reader, most=most, deadline=held.deadlines.read_statement, interval=interval)
+
+
+async def close_snapshots(app: FastAPI) -> None:
+    """End what an application's snapshots do in the background."""
+    found: Snapshots | None = getattr(app.state, "exporter", None)
+    if found is not None:
+        await found.close()
 
 
 class OwnCollector(Collector):
     """What the exporter tells about its process and its database, made afresh for each scrape."""
 
-    def __init__(self, held: AppState, taken: Taken) -> None:
+    def __init__(self, held: AppState, snapshots: Snapshots, taken: Taken) -> None:
         self._held = held
+        self._snapshots = snapshots
         self._taken = taken
 
     def collect(self) -> Iterable[Metric]:
         """Build, database, rollups, pool, server."""
         build: Samples = {(_version(), str(self._held.edition)): 1.0}
         yield _gauge("build_info", "Version of Tollwatch and edition of its database.", build, "version", "edition")
-        yield _gauge("exporter_database_up", "1 if the database answered, else 0.", {(): float(self._taken.is_up)})
-        yield _gauge("exporter_snapshot_seconds", "How long the facts took to read.", {(): self._taken.seconds})
+        yield _gauge(
+            "exporter_database_up",
+            "1 if the database answered the newest reading, else 0.",
+            {(): float(self._taken.is_up)},
+        )
+        yield _gauge(
+            "exporter_snapshot_seconds", "How long the facts took to read and write.", {(): self._taken.seconds}
+        )
+        age = self._snapshots.age(self._taken)
+        ages: Samples = {} if age is None else {(): age}
+        yield _gauge("exporter_facts_age_seconds", "How long ago the facts that are told were read.", ages)
+        kept: Samples = {(): float(self._snapshots.kept_bytes)}
+        yield _gauge("exporter_kept_bytes", "Text of facts in memory.", kept)
         lags: Samples = {(rollup,): lag for rollup, lag in self._taken.lags.items()}
         yield _gauge("rollup_lag_seconds", "Age of the oldest change that the rollup lacks.", lags, "rollup")
         pool = self._held.engine.pool
@@ -122,8 +162,13 @@ class OwnCollector(Collector):
         yield from server_families(self._taken.server)
 
 
-def _own_text(held: AppState, taken: Taken) -> bytes:
-    return generate_latest(OwnCollector(held, taken)) + generate_latest(held.registry)
+def _own_text(held: AppState, snapshots: Snapshots, taken: Taken) -> bytes:
+    return generate_latest(OwnCollector(held, snapshots, taken)) + generate_latest(held.registry)
+
+
+def _packed_text(held: AppState, snapshots: Snapshots, taken: Taken) -> bytes:
+    assert taken.packed is not None
+    return taken.packed.with_end(_own_text(held, snapshots, taken))
 
 
 @cache

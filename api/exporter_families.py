@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -21,8 +22,8 @@ BREAKER_STATE_OF = {"breaker_opened": "open", "breaker_half_opened": "half_open"
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family: its metric, and the series of a snapshot's rows. `found` counts series, those not read included;
-    `width` is how many series one set of labels makes.
+    """One family: its metric, and the series of a snapshot's rows (the same rows: the same series). `found` counts
+    series, those not read included; `width` is how many series one set of labels makes.
     """
 
     metric: type[MetricFamily]
@@ -30,13 +31,24 @@ class Family:
     documentation: str
     labels: Labels
     found: Callable[[Snapshot], int]
-    series: Callable[[Snapshot], Iterator[tuple[Labels, Value]]]
+    rows: Callable[[Snapshot], Sequence[Any]]
+    series: Callable[[Sequence[Any]], Iterator[tuple[Labels, Value]]]
     width: int = 1
 
     @property
     def exposed(self) -> str:
         """The name of its series."""
         return self.name + ("_total" if self.metric is CounterMetricFamily else "")
+
+    @cached_property
+    def template(self) -> str:
+        """Its labels, to be filled in."""
+        return ",".join(f'{label}="%s"' for label in self.labels)
+
+    @property
+    def kind(self) -> str:
+        """counter, gauge or histogram."""
+        return self.empty().type
 
     @property
     def is_total(self) -> bool:
@@ -61,13 +73,13 @@ def _service(row: RequestTotal | Latency) -> Labels:
 
 
 def _each(
-    rows: Callable[[Snapshot], Sequence[T]], labels: Callable[[T], Labels], value: Callable[[T], Value]
-) -> Callable[[Snapshot], Iterator[tuple[Labels, Value]]]:
-    return lambda facts: ((labels(row), value(row)) for row in rows(facts))
+    labels: Callable[[T], Labels], value: Callable[[T], Value]
+) -> Callable[[Sequence[T]], Iterator[tuple[Labels, Value]]]:
+    return lambda rows: ((labels(row), value(row)) for row in rows)
 
 
-def _thresholds(facts: Snapshot) -> Iterator[tuple[Labels, float]]:
-    for row in facts.balances:
+def _thresholds(rows: Sequence[Balance]) -> Iterator[tuple[Labels, float]]:
+    for row in rows:
         if row.threshold is not None:
             yield _wallet(row), in_tokens(row.threshold, row.asset.decimals)
 
@@ -77,8 +89,8 @@ def _found_thresholds(facts: Snapshot) -> int:
     return facts.found["balances"] - sum(row.threshold is None for row in facts.balances)
 
 
-def _runways(facts: Snapshot) -> Iterator[tuple[Labels, float]]:
-    for row in facts.balances:
+def _runways(rows: Sequence[Balance]) -> Iterator[tuple[Labels, float]]:
+    for row in rows:
         if row.runway_s is not None:
             yield _wallet(row), row.runway_s
 
@@ -87,10 +99,10 @@ def _found_runways(facts: Snapshot) -> int:
     return facts.found["balances"] - sum(row.runway_s is None for row in facts.balances)
 
 
-def _states(facts: Snapshot) -> Iterator[tuple[Labels, float]]:
-    for row in facts.breakers:
+def _states(rows: Sequence[Breaker]) -> Iterator[tuple[Labels, float]]:
+    for row in rows:
         for state in BREAKER_STATES:
-            yield (*_breaker(row), state), float(row.state == state)
+            yield (*_breaker(row), state), int(row.state == state)
 
 
 def _breaker(row: Breaker) -> Labels:
@@ -109,11 +121,16 @@ def _transition(row: AuditTotal) -> Labels:
     return (row.project, row.agent, row.network, row.component or "", BREAKER_STATE_OF[row.event_type])
 
 
-_OF_WALLET: dict[str, Any] = {"metric": GaugeMetricFamily, "labels": ("project", "agent", "network", "wallet", "asset")}
+_OF_WALLET: dict[str, Any] = {
+    "metric": GaugeMetricFamily,
+    "labels": ("project", "agent", "network", "wallet", "asset"),
+    "rows": lambda facts: facts.balances,
+}
 _OF_PAYMENT: dict[str, Any] = {
     "metric": CounterMetricFamily,
     "labels": ("project", "agent", "network", "asset", "status", "origin"),
     "found": _found("payments"),
+    "rows": lambda facts: facts.payments,
 }
 
 FAMILIES = (
@@ -121,7 +138,7 @@ FAMILIES = (
         name="tollwatch_wallet_balance",
         documentation="Newest balance, in whole tokens.",
         found=_found("balances"),
-        series=_each(lambda facts: facts.balances, _wallet, lambda row: in_tokens(row.amount, row.asset.decimals)),
+        series=_each(_wallet, lambda row: in_tokens(row.amount, row.asset.decimals)),
         **_OF_WALLET,
     ),
     Family(
@@ -135,7 +152,7 @@ FAMILIES = (
         name="tollwatch_wallet_balance_updated_timestamp_seconds",
         documentation="When the newest balance was read, Unix time.",
         found=_found("balances"),
-        series=_each(lambda facts: facts.balances, _wallet, lambda row: row.ts.timestamp()),
+        series=_each(_wallet, lambda row: row.ts.timestamp()),
         **_OF_WALLET,
     ),
     Family(
@@ -148,13 +165,13 @@ FAMILIES = (
     Family(
         name="tollwatch_payments",
         documentation="Payments that reached a status, by who said so first; repeats are not counted.",
-        series=_each(lambda facts: facts.payments, _payment, lambda row: float(row.payments)),
+        series=_each(_payment, lambda row: row.payments),
         **_OF_PAYMENT,
     ),
     Family(
         name="tollwatch_payment_amount",
         documentation="Money of the payments that reached a status, in whole tokens; repeats are not counted.",
-        series=_each(lambda facts: facts.payments, _payment, lambda row: in_tokens(row.amount, row.asset.decimals)),
+        series=_each(_payment, lambda row: in_tokens(row.amount, row.asset.decimals)),
         **_OF_PAYMENT,
     ),
     Family(
@@ -163,10 +180,10 @@ FAMILIES = (
         documentation="Attempts of requests, by outcome.",
         labels=("project", "agent", "network", "service", "outcome"),
         found=_found("requests"),
+        rows=lambda facts: facts.requests,
         series=_each(
-            lambda facts: facts.requests,
             lambda row: (*_service(row), row.outcome or ""),
-            lambda row: float(row.requests),
+            lambda row: row.requests,
         ),
     ),
     Family(
@@ -175,7 +192,8 @@ FAMILIES = (
         documentation="Attempts of requests after the first.",
         labels=("project", "agent", "network", "service"),
         found=_found("services"),
-        series=_each(lambda facts: facts.services, _service, lambda row: float(row.retries)),
+        rows=lambda facts: facts.services,
+        series=_each(_service, lambda row: row.retries),
     ),
     Family(
         metric=HistogramMetricFamily,
@@ -183,7 +201,8 @@ FAMILIES = (
         documentation="Latency of attempts that told one.",
         labels=("project", "agent", "network", "service"),
         found=_found("latency", HISTOGRAM_WIDTH),
-        series=_each(lambda facts: facts.latencies, _service, lambda row: histogram(row.cells, row.ms_sum)),
+        rows=lambda facts: facts.latencies,
+        series=_each(_service, lambda row: histogram(row.cells, row.ms_sum)),
         width=HISTOGRAM_WIDTH,
     ),
     Family(
@@ -192,6 +211,7 @@ FAMILIES = (
         documentation="1 for the state that a circuit breaker is in, 0 for the others.",
         labels=("project", "agent", "network", "component", "state"),
         found=_found("breakers", len(BREAKER_STATES)),
+        rows=lambda facts: facts.breakers,
         series=_states,
     ),
     Family(
@@ -200,7 +220,8 @@ FAMILIES = (
         documentation="Times that a circuit breaker went into a state.",
         labels=("project", "agent", "network", "component", "state"),
         found=_found("transitions"),
-        series=_each(lambda facts: facts.transitions, _transition, lambda row: float(row.events)),
+        rows=lambda facts: facts.transitions,
+        series=_each(_transition, lambda row: row.events),
     ),
     Family(
         metric=CounterMetricFamily,
@@ -208,7 +229,8 @@ FAMILIES = (
         documentation="Audit events, by type and severity; agent and network are empty for those of no agent.",
         labels=("project", "agent", "network", "event_type", "severity"),
         found=_found("audit"),
-        series=_each(lambda facts: facts.audit, _severity, lambda row: float(row.events)),
+        rows=lambda facts: facts.audit,
+        series=_each(_severity, lambda row: row.events),
     ),
     Family(
         metric=GaugeMetricFamily,
@@ -216,10 +238,10 @@ FAMILIES = (
         documentation="Requests that wait now.",
         labels=("project", "agent", "network"),
         found=_found("queues"),
+        rows=lambda facts: facts.queues,
         series=_each(
-            lambda facts: facts.queues,
             lambda row: (row.project, row.agent, row.network),
-            lambda row: float(row.waiting),
+            lambda row: row.waiting,
         ),
     ),
     Family(
@@ -228,10 +250,10 @@ FAMILIES = (
         documentation="Payments whose fate is not known, by status; absent: there are none.",
         labels=("project", "agent", "network", "status"),
         found=_found("open_payments"),
+        rows=lambda facts: facts.open_payments,
         series=_each(
-            lambda facts: facts.open_payments,
             lambda row: (row.project, row.agent, row.network, row.status),
-            lambda row: float(row.payments),
+            lambda row: row.payments,
         ),
     ),
 )

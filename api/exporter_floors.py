@@ -18,19 +18,18 @@ HOLD_SECONDS = 120.0
 
 Labels = tuple[str, ...]
 Value = float | Histogram
-Key = tuple[str, Labels]
 
 
 class Floors:
-    """What one scope (a project, or all) was told last, and which series are held: those of one telling, so each family
-    has TOLLWATCH_MAX_SERIES at most.
+    """What one scope (a project, or all) was told last of one family, and which series are held: those of one telling,
+    TOLLWATCH_MAX_SERIES at most.
     """
 
     def __init__(self, *, hold: float = HOLD_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._hold = hold
         self._clock = clock
-        self._told: dict[Key, Value] = {}
-        self._since: dict[Key, float] = {}
+        self._told: dict[Labels, Value] = {}
+        self._since: dict[Labels, float] = {}
         self.begin()
 
     @property
@@ -40,21 +39,20 @@ class Floors:
 
     def begin(self) -> None:
         """A new telling."""
-        self._new: dict[Key, Value] = {}
-        self._new_since: dict[Key, float] = {}
+        self._new: dict[Labels, Value] = {}
+        self._new_since: dict[Labels, float] = {}
         self._now = self._clock()
 
-    def value(self, family: str, labels: Labels, read: Value) -> Value:
+    def value(self, labels: Labels, read: Value) -> Value:
         """What to tell of a series that was read so."""
-        key = (family, labels)
         told = read
-        before = self._told.get(key)
-        if before is not None and (higher := _higher(before, read)) != read:
-            since = self._since.get(key, self._now)
+        before = self._told.get(labels)
+        if before is not None and before != read and (higher := _higher(before, read)) != read:
+            since = self._since.get(labels, self._now)
             if self._now - since <= self._hold:
-                self._new_since[key] = since
+                self._new_since[labels] = since
                 told = higher
-        self._new[key] = told
+        self._new[labels] = told
         return told
 
     def end(self) -> None:
@@ -68,5 +66,5 @@ def _higher(before: Value, read: Value) -> Value:
         assert isinstance(read, Histogram)
         buckets = [(le, max(a, b)) for (_, a), (le, b) in zip(before.buckets, read.buckets, strict=True)]
         return Histogram(buckets, max(before.total, read.total))
-    assert isinstance(read, float)
+    assert not isinstance(read, Histogram)
     return max(before, read)

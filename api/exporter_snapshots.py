@@ -1,108 +1,227 @@
-"""Snapshots for the exporter: one query at a time and per second, however many scrape, and rendered once."""
+"""Snapshots for the exporter: read in the background while somebody scrapes, told from memory, written and packed once.
+
+A scrape never waits for the database unless what is kept is older than twice `TOLLWATCH_METRICS_INTERVAL`: nobody asked
+for a while, or the database is slow. Facts that are older than that are not told at all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from prometheus_client import generate_latest
-
-from api.exporter_facts import FactCollector
-from api.exporter_floors import Floors
+from api.exporter_text import FactText
 from store.errors import DatabaseError, DatabaseTimeout
 from store.logs import event
 from store.metrics_snapshot import Snapshot
 from store.server import ServerFigures
 
-FRESH_SECONDS = 1.0
-"""How long a snapshot, or a database that did not answer, is told again without asking."""
+RETRY_SECONDS = 1.0
+"""How soon a database that did not answer is asked again."""
+IDLE_SECONDS = 300.0
+"""How long a scope that nobody scrapes is kept up to date."""
 MOST_SCOPES = 8
-"""Scopes whose last totals are remembered: the one that was read longest ago is forgotten."""
-FACTS_AWAY = "exporter_facts_away"
+MOST_BYTES = 64 * 1024**2
+"""Scopes that are kept, and bytes of their text: beyond either, the one that was scraped longest ago is forgotten."""
+PACKED_LEVEL = 1
+"""Of gzip: ten megabytes become 0.6 in 25 ms; more effort halves that and takes twice as long."""
+FACTS_AWAY, READ_FAILED = "exporter_facts_away", "exporter_read_failed"
 
 _log = logging.getLogger(__name__)
 
-ReadSnapshot = Callable[[int | None], Awaitable[Snapshot]]
-"""Reads the facts of one project, or (None) of all. Raises DatabaseError."""
+ReadSnapshot = Callable[[], Awaitable[Snapshot]]
+"""Reads the facts of one scope. Raises DatabaseError."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Facts as the beginning of a gzip stream, and what goes on with it."""
+
+    beginning: bytes
+    packer: Any
+
+    def with_end(self, rest: bytes) -> bytes:
+        """The whole stream: the facts and the rest."""
+        packer = self.packer.copy()
+        return b"".join((self.beginning, packer.compress(rest), packer.flush()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one reading gave: facts as exposition text, empty when the database did not answer, lags, the server."""
+    """What the newest reading gave: facts as exposition text in pieces, lags, the server. When the database did not
+    answer it, facts are those of an earlier reading, at `read_at`; none when that is too long ago.
+    """
 
-    facts: bytes
+    facts: Sequence[bytes]
     lags: dict[str, float]
     is_up: bool
     seconds: float
     at: float
+    read_at: float = 0.0
     server: ServerFigures | None = None
+    packed: Packed | None = None
 
 
 @dataclass
 class _Slot:
+    """One scope: how it is read and written, the newest snapshot, whether scrapes want it packed, who keeps it."""
+
+    read: ReadSnapshot
+    text: FactText
+    asked_at: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     taken: Taken | None = None
+    is_packed: bool = False
+    keeper: asyncio.Task[None] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of text, packed and not."""
+        if self.taken is None:
+            return 0
+        packed = len(self.taken.packed.beginning) if self.taken.packed else 0
+        return sum(map(len, self.taken.facts)) + packed
 
 
 class Snapshots:
-    """Keeps the newest snapshot of each scope (a project, or all). Single-flight: who comes meanwhile waits for it."""
+    """Keeps the newest snapshot of each scope (a project, or all). One reading of a scope at a time; whoever needs it
+    waits for it.
+    """
 
-    def __init__(self, read: ReadSnapshot, *, most: int, deadline: float, fresh: float = FRESH_SECONDS) -> None:
-        self._read = read
+    def __init__(
+        self,
+        reader: Callable[[int | None], ReadSnapshot],
+        *,
+        most: int,
+        deadline: float,
+        interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`interval`: seconds between readings; 0: one for each scrape."""
+        self._reader = reader
         self._most = most
         self._deadline = deadline
-        self._fresh = fresh
+        self._interval = interval
+        self._clock = clock
         self._slots: dict[int | None, _Slot] = {}
-        self._floors: dict[int | None, Floors] = {}
 
-    async def get(self, project_id: int | None) -> Taken:
-        """The newest snapshot, at most `fresh` seconds old. Never raises for a database that is away."""
-        slot = self._slots.setdefault(project_id, _Slot())
-        async with slot.lock:
-            if slot.taken is None or time.monotonic() - slot.taken.at >= self._fresh:
-                slot.taken = await self._take(project_id)
-            taken = slot.taken
-        self._forget_old()
-        return taken
+    @property
+    def kept_bytes(self) -> int:
+        """Text in memory, of all scopes."""
+        return sum(slot.bytes for slot in self._slots.values())
 
-    async def _take(self, project_id: int | None) -> Taken:
-        started = time.monotonic()
+    def age(self, taken: Taken) -> float | None:
+        """Seconds since the facts were read; None: there are none."""
+        return self._clock() - taken.read_at if taken.facts else None
+
+    async def get(self, project_id: int | None, *, packed: bool = False) -> Taken:
+        """The newest snapshot, with its facts packed too if asked for. Never raises for a database that is away."""
+        slot = self._slot(project_id)
+        slot.is_packed |= packed
+        if not self._is_fresh(slot):
+            async with slot.lock:
+                if not self._is_fresh(slot):
+                    await self._take(slot)
+        assert slot.taken is not None
+        if packed and slot.taken.packed is None:
+            async with slot.lock:
+                await _pack(slot)
+        if self._interval and slot.keeper is None:
+            slot.keeper = asyncio.create_task(self._keep(project_id, slot))
+        self._forget_beyond()
+        return self._current(slot.taken)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        keepers = [slot.keeper for slot in self._slots.values() if slot.keeper is not None]
+        self._slots.clear()
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    def _slot(self, project_id: int | None) -> _Slot:
+        """The scope's, which is then the one that was asked for last."""
+        slot = self._slots.pop(project_id, None)
+        if slot is None:
+            slot = _Slot(self._reader(project_id), FactText(self._most), self._clock())
+        slot.asked_at = self._clock()
+        self._slots[project_id] = slot
+        return slot
+
+    def _is_fresh(self, slot: _Slot) -> bool:
+        return slot.taken is not None and self._clock() - slot.taken.at < 2 * self._interval
+
+    def _current(self, taken: Taken) -> Taken:
+        """Without facts that are too old to be told."""
+        if taken.is_up or not taken.facts or self._clock() - taken.read_at < 2 * self._interval:
+            return taken
+        return replace(taken, facts=(), packed=None)
+
+    async def _keep(self, project_id: int | None, slot: _Slot) -> None:
+        """Read again and again, until nobody asks any more."""
+        while self._slots.get(project_id) is slot:
+            assert slot.taken is not None
+            await asyncio.sleep(self._interval if slot.taken.is_up else min(self._interval, RETRY_SECONDS))
+            if self._clock() - slot.asked_at >= IDLE_SECONDS:
+                del self._slots[project_id]
+                return
+            async with slot.lock:
+                try:
+                    await self._take(slot)
+                except Exception as exc:  # noqa: BLE001 (a scrape raises it again, once what is kept is too old)
+                    event(_log, logging.ERROR, READ_FAILED, error=exc)
+
+    async def _take(self, slot: _Slot) -> None:
+        started = self._clock()
         try:
-            snapshot = await self._read_in_time(project_id)
+            snapshot = await self._read_in_time(slot)
         except DatabaseError as exc:
             event(_log, logging.WARNING, FACTS_AWAY, error=exc)
-            return self._taken(started, b"", {}, is_up=False)
-        floors = self._floors_of(project_id)
-        facts = await asyncio.to_thread(generate_latest, FactCollector(snapshot, self._most, floors))
-        return self._taken(started, facts, dict(snapshot.lags), is_up=True, server=snapshot.server)
+            now = self._clock()
+            lost = Taken(facts=(), lags={}, is_up=False, seconds=now - started, at=now)
+            last = slot.taken or lost
+            slot.taken = self._current(replace(lost, facts=last.facts, read_at=last.read_at, packed=last.packed))
+            return
+        facts = await asyncio.to_thread(slot.text.write, snapshot)
+        now = self._clock()
+        slot.taken = Taken(
+            facts=facts,
+            lags=dict(snapshot.lags),
+            is_up=True,
+            seconds=now - started,
+            at=now,
+            read_at=started,
+            server=snapshot.server,
+        )
+        if slot.is_packed:
+            await _pack(slot)
 
-    async def _read_in_time(self, project_id: int | None) -> Snapshot:
+    async def _read_in_time(self, slot: _Slot) -> Snapshot:
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._read(project_id)
+                return await slot.read()
         except TimeoutError as exc:
             raise DatabaseTimeout from exc
 
-    @staticmethod
-    def _taken(
-        started: float, facts: bytes, lags: dict[str, float], *, is_up: bool, server: ServerFigures | None = None
-    ) -> Taken:
-        now = time.monotonic()
-        return Taken(facts=facts, lags=lags, is_up=is_up, seconds=now - started, at=now, server=server)
+    def _forget_beyond(self) -> None:
+        while len(self._slots) > 1 and (len(self._slots) > MOST_SCOPES or self.kept_bytes > MOST_BYTES):
+            forgotten = self._slots.pop(next(iter(self._slots)))
+            if forgotten.keeper is not None:
+                forgotten.keeper.cancel()
 
-    def _floors_of(self, project_id: int | None) -> Floors:
-        """The scope's, which are then the newest of those that are remembered."""
-        self._floors[project_id] = found = self._floors.pop(project_id, None) or Floors()
-        for oldest in list(self._floors)[:-MOST_SCOPES]:
-            del self._floors[oldest]
-        return found
 
-    def _forget_old(self) -> None:
-        """A snapshot can be megabytes: keep none that nobody may be told again."""
-        oldest = time.monotonic() - self._fresh
-        for project_id, slot in list(self._slots.items()):
-            if not slot.lock.locked() and slot.taken is not None and slot.taken.at < oldest:
-                del self._slots[project_id]
+async def _pack(slot: _Slot) -> None:
+    """In a thread: zlib lets others run meanwhile."""
+    taken = slot.taken
+    assert taken is not None
+    if taken.packed is None:
+        slot.taken = replace(taken, packed=await asyncio.to_thread(_packed, taken.facts))
+
+
+def _packed(facts: Sequence[bytes]) -> Packed:
+    packer = zlib.compressobj(PACKED_LEVEL, wbits=zlib.MAX_WBITS | 16)
+    return Packed(b"".join([*map(packer.compress, facts), packer.flush(zlib.Z_SYNC_FLUSH)]), packer)

@@ -30,14 +30,14 @@ class Histogram(NamedTuple):
 def histogram(cells: Mapping[int, int], ms_sum: int) -> Histogram:
     """Attempts by cell n, each of 10^(n/20) to 10^((n+1)/20) ms, as cumulative buckets in seconds."""
     upto = 0
-    buckets = []
-    remaining = sorted(cells.items())
+    buckets: list[tuple[str, float]] = []
+    remaining = sorted(cells.items(), reverse=True)
     for edge, le in EDGES.items():
-        while remaining and remaining[0][0] < edge:
-            upto += remaining.pop(0)[1]
-        buckets.append((le, float(upto)))
+        while remaining and remaining[-1][0] < edge:
+            upto += remaining.pop()[1]
+        buckets.append((le, upto))
     everything = upto + sum(number for _, number in remaining)
-    return Histogram([*buckets, ("+Inf", float(everything))], ms_sum / 1000)
+    return Histogram([*buckets, ("+Inf", everything)], ms_sum / 1000)
 
 
 def in_tokens(amount: int, decimals: int) -> float:

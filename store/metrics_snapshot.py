@@ -5,25 +5,25 @@ Repeatable read, read only: totals, balances and breakers are of one moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store.edition import Edition
 from store.engine import reading
-from store.horizons import DAY, ROLLUPS
+from store.horizons import ROLLUPS
+from store.metrics_totals import LATE_SECONDS, Key, Moment, Total, Totals, breathing
 from store.named_sql import query
 from store.rollups import exact_until
 from store.server import ServerFigures
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asset:
+class Asset(NamedTuple):
     """How an asset is written: `label` is its symbol, or its mint where an older asset has the symbol already."""
 
     network: str
@@ -32,8 +32,7 @@ class Asset:
     mint: bytes | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Balance:
+class Balance(NamedTuple):
     """Newest balance of one wallet and asset, in atomic units; `runway_s` None: nothing flows out."""
 
     project: str
@@ -47,8 +46,7 @@ class Balance:
     runway_s: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaymentTotal:
+class PaymentTotal(NamedTuple):
     """Payments of one agent, asset, status and origin since the beginning; amount in atomic units."""
 
     project: str
@@ -60,8 +58,7 @@ class PaymentTotal:
     amount: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestTotal:
+class RequestTotal(NamedTuple):
     """Attempts of one agent and service since the beginning; outcome None: over all outcomes."""
 
     project: str
@@ -74,8 +71,7 @@ class RequestTotal:
     latency_ms_sum: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Latency:
+class Latency(NamedTuple):
     """Latencies since the beginning, of one agent and service: attempts by cell n, 10^(n/20) ≤ ms < 10^((n+1)/20)."""
 
     project: str
@@ -86,8 +82,7 @@ class Latency:
     ms_sum: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditTotal:
+class AuditTotal(NamedTuple):
     """Audit events since the beginning: of one type and severity, or of one type and component (the other is None)."""
 
     project: str
@@ -99,8 +94,7 @@ class AuditTotal:
     events: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Queue:
+class Queue(NamedTuple):
     """How many requests of one agent wait now."""
 
     project: str
@@ -109,8 +103,7 @@ class Queue:
     waiting: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenPayments:
+class OpenPayments(NamedTuple):
     """How many payments of one agent have a fate that is not known."""
 
     project: str
@@ -120,8 +113,7 @@ class OpenPayments:
     payments: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Breaker:
+class Breaker(NamedTuple):
     """Present state of one circuit breaker."""
 
     project: str
@@ -133,126 +125,145 @@ class Breaker:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Facts of one moment. `found`: rows of each kind, returned or not. `lags`: seconds of each rollup.
+    """Facts of one moment. `found`: rows of each kind, returned or not (of totals that are not all returned, at least
+    so many). `lags`: seconds of each rollup. A list that equals the one of the snapshot before is the same object.
 
     `server`: of the server behind them, read beside them.
     """
 
-    balances: list[Balance]
-    payments: list[PaymentTotal]
-    requests: list[RequestTotal]
-    services: list[RequestTotal]
-    latencies: list[Latency]
-    breakers: list[Breaker]
-    transitions: list[AuditTotal]
-    audit: list[AuditTotal]
-    queues: list[Queue]
-    open_payments: list[OpenPayments]
+    balances: Sequence[Balance]
+    payments: Sequence[PaymentTotal]
+    requests: Sequence[RequestTotal]
+    services: Sequence[RequestTotal]
+    latencies: Sequence[Latency]
+    breakers: Sequence[Breaker]
+    transitions: Sequence[AuditTotal]
+    audit: Sequence[AuditTotal]
+    queues: Sequence[Queue]
+    open_payments: Sequence[OpenPayments]
     found: Mapping[str, int]
     lags: Mapping[str, float]
     server: ServerFigures | None = None
 
 
-KINDS = ("balances", "payments", "requests", "latency", "breakers", "audit", "queues", "open_payments")
-"""What is read, by the names of the statements."""
-TOTALS = {
-    "payments": ("payments", "payments_daily"),
-    "requests": ("api_requests", "requests_daily"),
-    "latency": ("api_requests", "request_latency_daily"),
-    "audit": ("audit_events", "audit_daily"),
-}
-"""Those that are totals: the relation whose fold they begin with, and the days that they are read as."""
-Rows = Sequence[RowMapping]
+GAUGES = ("balances", "breakers", "queues", "open_payments")
+"""What is read as it is now, by the names of the statements; the rest are totals."""
+Names = Mapping[tuple[int, int], tuple[str, str, str]]
+"""(project id, agent id) → project, agent, network."""
+Rows = Sequence[Any]
 
 
-async def read(engine: AsyncEngine, edition: Edition, *, project_id: int | None, most: int) -> Snapshot:
-    """At most `most` rows of each kind, of one project or (None) all. Raises DatabaseError."""
-    async with reading(engine) as connection:
-        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        exact = {rollup.name: await exact_until(connection, edition, rollup.name) for rollup in ROLLUPS}
-        values = {"project_id": project_id, "most": most}
-        folded = {row.relation: row.folded_until for row in await connection.execute(text(query("metrics_folded")))}
-        rows: dict[str, Rows] = {}
-        for name in KINDS:
-            asked = values | (_parts(folded, exact, *TOTALS[name]) if name in TOTALS else {})
-            found = await connection.execute(text(query(f"metrics_{name}")), asked)
-            rows[name] = found.mappings().all()
-        assets = await _assets(connection, {row["asset_id"] for name in ("balances", "payments") for row in rows[name]})
-        now = (await connection.execute(text(query("metrics_now")))).scalar_one()
-    lags = {name: max(0.0, (now - moment).total_seconds()) for name, moment in exact.items()}
-    return _snapshot(_split(rows), assets, lags)
+@dataclass
+class Facts:
+    """Reads the facts of one project, or (None) of all, again and again, and keeps what totals are made of.
 
-
-async def _assets(connection: AsyncConnection, asset_ids: set[int]) -> dict[int, Asset]:
-    found = await connection.execute(text(query("metrics_assets")), {"asset_ids": sorted(asset_ids)})
-    return {row["asset_id"]: Asset(**_without(row, "asset_id")) for row in found.mappings()}
-
-
-def _parts(folded: Mapping[str, datetime], exact: Mapping[str, datetime], relation: str, days: str) -> dict[str, Any]:
-    """Where what is not folded is read as days: only days that hold exactly what their hours do.
-
-    A day with a pending change is read as hours, and all after it: in the hours a late row may be there already, and a
-    total that had it must not lose it.
+    At most `most` rows of each kind, `most_latencies` histograms. `late`: see `Totals`. Not to be read twice at once.
     """
-    until = folded[relation]
-    first_day = _floor_day(until + DAY - timedelta(microseconds=1))
-    return {
-        "folded_until": until,
-        "first_day": first_day,
-        "last_day": max(first_day, _floor_day(exact[days])),
-    }
 
+    engine: AsyncEngine
+    edition: Edition
+    project_id: int | None
+    most: int
+    most_latencies: int
+    late: float = LATE_SECONDS
+    totals: Totals = field(init=False)
+    _told: dict[str, tuple[object, Sequence[Any]]] = field(default_factory=dict)
+    _names: Names = field(default_factory=dict)
+    _assets: Mapping[int, Asset] = field(default_factory=dict)
 
-def _floor_day(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _split(rows: dict[str, Rows]) -> dict[str, Rows]:
-    """Rows by family: two statements answer for two families each."""
-    return rows | {
-        "requests": [row for row in rows["requests"] if row["outcome"] is not None],
-        "services": [row for row in rows["requests"] if row["outcome"] is None],
-        "audit": [row for row in rows["audit"] if row["severity"] is not None],
-        "transitions": [row for row in rows["audit"] if row["severity"] is None],
-    }
-
-
-def _snapshot(rows: dict[str, Rows], assets: Mapping[int, Asset], lags: Mapping[str, float]) -> Snapshot:
-    services = [RequestTotal(**_without(row)) for row in rows["services"]]
-    return Snapshot(
-        balances=[Balance(asset=assets[row["asset_id"]], **_without(row, "asset_id")) for row in rows["balances"]],
-        payments=[PaymentTotal(asset=assets[row["asset_id"]], **_without(row, "asset_id")) for row in rows["payments"]],
-        requests=[RequestTotal(**_without(row)) for row in rows["requests"]],
-        services=services,
-        latencies=_latencies(rows["latency"], services),
-        breakers=[Breaker(**_without(row)) for row in rows["breakers"]],
-        transitions=[AuditTotal(**_without(row)) for row in rows["transitions"]],
-        audit=[AuditTotal(**_without(row)) for row in rows["audit"]],
-        queues=[Queue(**_without(row)) for row in rows["queues"]],
-        open_payments=[OpenPayments(**_without(row)) for row in rows["open_payments"]],
-        found={name: kind[0]["found"] if kind else 0 for name, kind in rows.items()},
-        lags=lags,
-    )
-
-
-def _latencies(rows: Rows, services: Sequence[RequestTotal]) -> list[Latency]:
-    """With the sums, which the totals of attempts have; who is beyond their limit is left out."""
-    sums = {(total.project, total.agent, total.service): total.latency_ms_sum for total in services}
-    return [
-        Latency(
-            cells=dict(zip(row["cells"], row["counts"], strict=True)),
-            ms_sum=sums[row["project"], row["agent"], row["service"]],
-            **_without(row, "cells", "counts"),
+    def __post_init__(self) -> None:
+        self.totals = Totals(
+            project_id=self.project_id, most=self.most, most_latencies=self.most_latencies, late=self.late
         )
-        for row in rows
-        if (row["project"], row["agent"], row["service"]) in sums
-    ]
+
+    async def read(self) -> Snapshot:
+        """A snapshot of now. Raises DatabaseError."""
+        async with reading(self.engine) as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            moment = await _moment(connection, self.edition)
+            totals = await self.totals.read(connection, moment)
+            gauges = {name: await self._rows(connection, f"metrics_{name}", most=self.most) for name in GAUGES}
+            names = await self._rows(connection, "metrics_names")
+            asset_ids = {row.asset_id for row in gauges["balances"]} | {key[2] for key, _ in totals["payments"].rows}
+            assets = (await connection.execute(text(query("metrics_assets")), {"asset_ids": sorted(asset_ids)})).all()
+        return await asyncio.to_thread(self._snapshot, moment, totals, gauges, names, assets)
+
+    async def _rows(self, connection: AsyncConnection, statement: str, **values: Any) -> Rows:
+        return (await connection.execute(text(query(statement)), {"project_id": self.project_id, **values})).all()
+
+    def _snapshot(
+        self, moment: Moment, totals: Mapping[str, Total], gauges: Mapping[str, Rows], names: Rows, assets: Rows
+    ) -> Snapshot:
+        self._know({(row[0], row[1]): tuple(row[2:5]) for row in names}, {row[0]: Asset(*row[1:]) for row in assets})
+        kinds: dict[str, Any] = {
+            "balances": self._list("balances", gauges["balances"], self._balance),
+            "breakers": self._list("breakers", gauges["breakers"], lambda row: Breaker(*row[:-1])),
+            "queues": self._list("queues", gauges["queues"], lambda row: Queue(*row[:-1])),
+            "open_payments": self._list("open_payments", gauges["open_payments"], lambda row: OpenPayments(*row[:-1])),
+            "payments": self._list("payments", totals["payments"].rows, self._payment),
+            "requests": self._list("requests", totals["requests"].rows, self._request),
+            "services": self._list("services", totals["services"].rows, self._request),
+            "audit": self._list("audit", totals["audit"].rows, self._audit),
+            "transitions": self._list("transitions", totals["transitions"].rows, self._transition),
+        }
+        sums = {key: sums[2] for key, sums in totals["services"].rows}
+        latencies = self._list("latency", totals["latency"].rows, lambda row: self._latency(row, sums), beside=sums)
+        found = {name: rows[0].found if rows else 0 for name, rows in gauges.items()}
+        return Snapshot(
+            **kinds,
+            latencies=latencies,
+            found=found | {name: total.found for name, total in totals.items()},
+            lags={name: max(0.0, (moment.now - exact).total_seconds()) for name, exact in moment.exact.items()},
+        )
+
+    def _know(self, names: Names, assets: Mapping[int, Asset]) -> None:
+        """What ids are called. Where one is called otherwise than before, everything is told anew."""
+        if (names, assets) != (self._names, self._assets):
+            self._told.clear()
+            self._names, self._assets = names, assets
+
+    def _list(self, kind: str, rows: Rows, made: Callable[[Any], Any], beside: object = None) -> Sequence[Any]:
+        """Rows as values; the same list as before if the rows are. Whoever is called nothing any more was erased."""
+        told, values = self._told.get(kind, (None, ()))
+        if told != (rows, beside):
+            values = [value for row in breathing(rows) if (value := made(row)) is not None]
+            self._told[kind] = ((rows, beside), values)
+        return values
+
+    def _balance(self, row: Any) -> Balance:
+        project, agent, network, wallet, asset_id, amount, threshold, ts, runway_s, _ = row
+        values = (int(amount), None if threshold is None else int(threshold), ts, runway_s)
+        return Balance(project, agent, network, wallet, self._assets[asset_id], *values)
+
+    def _payment(self, row: tuple[Key, Any]) -> PaymentTotal | None:
+        (project_id, agent_id, asset_id, status, origin), (payments, amount) = row
+        who = self._names.get((project_id, agent_id))
+        return who and PaymentTotal(who[0], who[1], self._assets[asset_id], status, origin, payments, amount)
+
+    def _request(self, row: tuple[Key, Any]) -> RequestTotal | None:
+        (project_id, agent_id, service, *outcome), sums = row
+        who = self._names.get((project_id, agent_id))
+        return who and RequestTotal(*who, service, outcome[0] if outcome else None, *sums)
+
+    def _latency(self, row: tuple[Key, Any], sums: Mapping[Key, int]) -> Latency | None:
+        """With the sum of what lasted, which the totals of attempts have; who is beyond their limit is left out."""
+        key, cells = row
+        who = self._names.get((key[0], key[1]))
+        return Latency(*who, key[2], cells, sums[key]) if who and key in sums else None
+
+    def _audit(self, row: tuple[Key, Any]) -> AuditTotal | None:
+        (project_id, agent_id, event_type, severity), (events,) = row
+        who = self._names.get((project_id, agent_id))
+        return who and AuditTotal(*who, event_type, severity, None, events)
+
+    def _transition(self, row: tuple[Key, Any]) -> AuditTotal | None:
+        (project_id, agent_id, event_type, component), (events,) = row
+        who = self._names.get((project_id, agent_id))
+        return who and AuditTotal(*who, event_type, None, component, events)
 
 
-def _without(row: RowMapping, *names: str) -> dict[str, Any]:
-    """The columns as a value's fields; sums come as `numeric`, and are whole."""
-    return {
-        name: int(value) if isinstance(value, Decimal) else value
-        for name, value in row.items()
-        if name not in (*names, "found")
-    }
+async def _moment(connection: AsyncConnection, edition: Edition) -> Moment:
+    exact = {rollup.name: await exact_until(connection, edition, rollup.name) for rollup in ROLLUPS}
+    folded = {row.relation: row.folded_until for row in await connection.execute(text(query("metrics_folded")))}
+    now = (await connection.execute(text(query("metrics_now")))).scalar_one()
+    return Moment(now=now, exact=exact, folded=folded)

@@ -240,6 +240,11 @@ class Settings:
     max_series: int = _setting(
         "MAX_SERIES", _parse_count, "most series that one metric family of /metrics may have", "20000"
     )
+    metrics_interval: timedelta = _duration(
+        "METRICS_INTERVAL",
+        "10s",
+        "how often /metrics reads facts while it is scraped; it tells none older than twice that; 0s: at each scrape",
+    )
 
     @property
     def required_database_url(self) -> str:

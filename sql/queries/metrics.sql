@@ -1,7 +1,9 @@
 -- The Prometheus exporter's facts: read together, in one read-only snapshot. See store/metrics_snapshot.py.
 --
 -- :project_id NULL means every project. Each statement returns at most :most rows per family, always the same ones (the
--- oldest ids), and says in `found` how many there are.
+-- oldest ids), and says in `found` how many there are. Totals come in parts, in the same snapshot (store/metrics_totals.py
+-- says from when to when): …_settled is the base plus the buckets up to :until, whole days as days; …_hours is the hours from
+-- :from_ts to :to_ts. They have ids; metrics_names says who they are.
 
 -- name: metrics_balances
 -- Newest balance of every wallet and asset that is still in use, and how long it lasts (runway_s NULL: nothing flows out;
@@ -27,56 +29,63 @@ LIMIT :most
 -- Until when the buckets of each relation are folded into its totals. Returns relation, folded_until.
 SELECT relation, folded_until FROM tollwatch.totals_state
 
--- name: metrics_payments
--- Totals of payments and their amounts: the base, plus what is not folded: whole days that are exact as days, the rest as
--- hours (metrics_folded says where they begin and end, in the same snapshot). A group of nothing but repeats is left out: repeats move nothing.
-SELECT p.name AS project, g.name AS agent, t.asset_id, t.status, t.origin, t.payments, t.amount, t.found
+-- name: metrics_payments_settled
+-- Totals of payments and their amounts. A group of nothing but repeats is left out: repeats move nothing.
+SELECT parts.project_id, parts.agent_id, parts.asset_id, parts.status, parts.origin,
+  CAST(sum(parts.payments) AS bigint) AS payments, sum(parts.amount) AS amount, count(*) OVER () AS found
 FROM (
-  SELECT parts.project_id, parts.agent_id, parts.asset_id, parts.status, parts.origin,
-    sum(parts.payments) AS payments, sum(parts.amount) AS amount, count(*) OVER () AS found
-  FROM (
-    SELECT b.project_id, b.agent_id, b.asset_id, b.status, b.origin, b.payments, b.amount
-    FROM tollwatch.payment_totals b
-    WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
-    UNION ALL
-    SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
-    FROM tollwatch.payments_hourly r
-    WHERE r.bucket >= :folded_until AND r.bucket < :first_day
-      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-    UNION ALL
-    SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
-    FROM tollwatch.payments_daily r
-    WHERE r.bucket >= :first_day AND r.bucket < :last_day
-      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-    UNION ALL
-    SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
-    FROM tollwatch.payments_hourly r
-    WHERE r.bucket >= :last_day
-      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-  ) parts
-  GROUP BY 1, 2, 3, 4, 5
-  HAVING sum(parts.payments) > 0
-  ORDER BY 1, 2, 3, 4, 5
-  LIMIT :most
-) t
-JOIN tollwatch.projects p ON p.id = t.project_id
-JOIN tollwatch.agents g ON g.id = t.agent_id
-ORDER BY t.project_id, t.agent_id, t.asset_id, t.status, t.origin
+  SELECT b.project_id, b.agent_id, b.asset_id, b.status, b.origin, b.payments, b.amount
+  FROM tollwatch.payment_totals b
+  WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+  FROM tollwatch.payments_hourly r
+  WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+  FROM tollwatch.payments_daily r
+  WHERE r.bucket >= :first_day AND r.bucket < :last_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+  FROM tollwatch.payments_hourly r
+  WHERE r.bucket >= :last_day AND r.bucket < :until
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+) parts
+GROUP BY 1, 2, 3, 4, 5
+HAVING sum(parts.payments) > 0
+ORDER BY 1, 2, 3, 4, 5
+LIMIT :most
 
--- name: metrics_requests
--- Totals of attempts, by outcome and (outcome NULL) over all outcomes: the base plus what is not folded, by days and
--- hours. `found` and the limit are per family: with outcome, and without.
-SELECT p.name AS project, g.name AS agent, g.network, t.service, t.outcome, t.requests, t.retries, t.latency_ms_sum, t.found
+-- name: metrics_payments_hours
+-- The same of hours alone.
+SELECT parts.project_id, parts.agent_id, parts.asset_id, parts.status, parts.origin,
+  CAST(sum(parts.payments) AS bigint) AS payments, sum(parts.amount) AS amount, count(*) OVER () AS found
 FROM (
-  SELECT parts.project_id, parts.agent_id, parts.service, parts.outcome,
-    sum(parts.requests) AS requests, sum(parts.retries) AS retries, sum(parts.latency_ms_sum) AS latency_ms_sum,
+  SELECT r.project_id, r.agent_id, r.asset_id, r.status, r.origin, r.payments, r.amount
+  FROM tollwatch.payments_hourly r
+  WHERE r.bucket >= :from_ts AND r.bucket < :to_ts AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+) parts
+GROUP BY 1, 2, 3, 4, 5
+HAVING sum(parts.payments) > 0
+ORDER BY 1, 2, 3, 4, 5
+LIMIT :most
+
+-- name: metrics_requests_settled
+-- Totals of attempts, by outcome and (outcome NULL) over all outcomes. `found` and the limit are per family: with outcome,
+-- and without.
+SELECT t.project_id, t.agent_id, t.service, t.outcome, t.requests, t.retries, t.latency_ms_sum, t.found
+FROM (
+  SELECT parts.project_id, parts.agent_id, parts.service, parts.outcome, CAST(sum(parts.requests) AS bigint) AS requests,
+    CAST(sum(parts.retries) AS bigint) AS retries, sum(parts.latency_ms_sum) AS latency_ms_sum,
     row_number() OVER (PARTITION BY grouping(parts.outcome)
                        ORDER BY parts.project_id, parts.agent_id, parts.service, parts.outcome) AS place,
     count(*) OVER (PARTITION BY grouping(parts.outcome)) AS found
   FROM (
     SELECT b.project_id, b.agent_id, b.service, b.outcome, b.requests, b.retries, b.latency_ms_sum
     FROM tollwatch.request_totals b
-    WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
+    WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
     UNION ALL
     SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
     FROM tollwatch.requests_hourly r
@@ -90,71 +99,97 @@ FROM (
     UNION ALL
     SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
     FROM tollwatch.requests_hourly r
-    WHERE r.bucket >= :last_day
+    WHERE r.bucket >= :last_day AND r.bucket < :until
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
   ) parts
   GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3))
 ) t
-JOIN tollwatch.projects p ON p.id = t.project_id
-JOIN tollwatch.agents g ON g.id = t.agent_id
 WHERE t.place <= :most
-ORDER BY t.project_id, t.agent_id, t.service, t.outcome
 
--- name: metrics_latency
--- Histogram of latency of every agent and service: the base plus what is not folded, by days and hours.
--- Returns cells (n: 10^(n/20) ≤ ms < 10^((n+1)/20); -1: less than a millisecond) and how many attempts each holds.
-SELECT p.name AS project, g.name AS agent, g.network, t.service, t.cells, t.counts, t.found
+-- name: metrics_requests_hours
+-- The same of hours alone.
+SELECT t.project_id, t.agent_id, t.service, t.outcome, t.requests, t.retries, t.latency_ms_sum, t.found
 FROM (
-  SELECT k.project_id, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts,
-    count(*) OVER () AS found
+  SELECT parts.project_id, parts.agent_id, parts.service, parts.outcome, CAST(sum(parts.requests) AS bigint) AS requests,
+    CAST(sum(parts.retries) AS bigint) AS retries, sum(parts.latency_ms_sum) AS latency_ms_sum,
+    row_number() OVER (PARTITION BY grouping(parts.outcome)
+                       ORDER BY parts.project_id, parts.agent_id, parts.service, parts.outcome) AS place,
+    count(*) OVER (PARTITION BY grouping(parts.outcome)) AS found
   FROM (
-    SELECT parts.project_id, parts.agent_id, parts.service, parts.latency_bucket,
-      CAST(sum(parts.requests) AS bigint) AS requests
-    FROM (
-      SELECT b.project_id, b.agent_id, b.service, b.latency_bucket, b.requests
-      FROM tollwatch.latency_totals b
-      WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
-      UNION ALL
-        SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
-      FROM tollwatch.request_latency_hourly r
-      WHERE r.bucket >= :folded_until AND r.bucket < :first_day
-        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-      UNION ALL
-      SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
-      FROM tollwatch.request_latency_daily r
-      WHERE r.bucket >= :first_day AND r.bucket < :last_day
-        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-      UNION ALL
-      SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
-      FROM tollwatch.request_latency_hourly r
-      WHERE r.bucket >= :last_day
-        AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
-    ) parts
-    GROUP BY 1, 2, 3, 4
-  ) k
-  GROUP BY 1, 2, 3
-  ORDER BY 1, 2, 3
-  LIMIT :most
+    SELECT r.project_id, r.agent_id, r.service, r.outcome, r.requests, r.retries, r.latency_ms_sum
+    FROM tollwatch.requests_hourly r
+    WHERE r.bucket >= :from_ts AND r.bucket < :to_ts AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  ) parts
+  GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3))
 ) t
-JOIN tollwatch.projects p ON p.id = t.project_id
-JOIN tollwatch.agents g ON g.id = t.agent_id
-ORDER BY t.project_id, t.agent_id, t.service
+WHERE t.place <= :most
 
--- name: metrics_audit
--- Totals of audit events: the base plus what is not folded, by days and hours. Two families, each with
--- its own limit and `found`: by event type and severity (component NULL), and of breaker events by component.
-SELECT p.name AS project, coalesce(g.name, '') AS agent, coalesce(g.network, '') AS network, t.event_type, t.severity,
-  t.component, t.events, t.found
+-- name: metrics_latency_settled
+-- Histogram of latency of every agent and service.
+-- Returns cells (n: 10^(n/20) ≤ ms < 10^((n+1)/20); -1: less than a millisecond) and how many attempts each holds.
+SELECT k.project_id, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts,
+  count(*) OVER () AS found
+FROM (
+  SELECT parts.project_id, parts.agent_id, parts.service, parts.latency_bucket,
+    CAST(sum(parts.requests) AS bigint) AS requests
+  FROM (
+    SELECT b.project_id, b.agent_id, b.service, b.latency_bucket, b.requests
+    FROM tollwatch.latency_totals b
+    WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+    FROM tollwatch.request_latency_hourly r
+    WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+    FROM tollwatch.request_latency_daily r
+    WHERE r.bucket >= :first_day AND r.bucket < :last_day
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+    UNION ALL
+    SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+    FROM tollwatch.request_latency_hourly r
+    WHERE r.bucket >= :last_day AND r.bucket < :until
+      AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  ) parts
+  GROUP BY 1, 2, 3, 4
+) k
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
+LIMIT :most
+
+-- name: metrics_latency_hours
+-- The same of hours alone.
+SELECT k.project_id, k.agent_id, k.service, array_agg(k.latency_bucket) AS cells, array_agg(k.requests) AS counts,
+  count(*) OVER () AS found
+FROM (
+  SELECT parts.project_id, parts.agent_id, parts.service, parts.latency_bucket,
+    CAST(sum(parts.requests) AS bigint) AS requests
+  FROM (
+    SELECT r.project_id, r.agent_id, r.service, r.latency_bucket, r.requests
+    FROM tollwatch.request_latency_hourly r
+    WHERE r.bucket >= :from_ts AND r.bucket < :to_ts AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  ) parts
+  GROUP BY 1, 2, 3, 4
+) k
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
+LIMIT :most
+
+-- name: metrics_audit_settled
+-- Totals of audit events. Two families, each with its own limit and `found`: by event type and severity (component NULL),
+-- and of breaker events by component.
+SELECT t.project_id, t.agent_id, t.event_type, t.severity, t.component, t.events, t.found
 FROM (
   SELECT parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component,
-    sum(parts.events) AS events,
+    CAST(sum(parts.events) AS bigint) AS events,
     row_number() OVER (PARTITION BY grouping(parts.component)
       ORDER BY parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component) AS place,
     count(*) OVER (PARTITION BY grouping(parts.component)) AS found
   FROM (
     SELECT b.project_id, b.agent_id, b.event_type, b.severity, b.component, b.events
     FROM tollwatch.audit_totals b
-    WHERE CAST(:project_id AS int) IS NULL OR b.project_id = :project_id
+    WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
     UNION ALL
     SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
     FROM tollwatch.audit_hourly r
@@ -168,17 +203,121 @@ FROM (
     UNION ALL
     SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
     FROM tollwatch.audit_hourly r
-    WHERE r.bucket >= :last_day
+    WHERE r.bucket >= :last_day AND r.bucket < :until
       AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
   ) parts
   GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3, 5))
   HAVING grouping(parts.component) = 1
     OR parts.agent_id > 0 AND parts.event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
 ) t
-JOIN tollwatch.projects p ON p.id = t.project_id
-LEFT JOIN tollwatch.agents g ON g.id = t.agent_id
 WHERE t.place <= :most
-ORDER BY t.project_id, t.agent_id, t.event_type, t.severity, t.component
+
+-- name: metrics_audit_hours
+-- The same of hours alone.
+SELECT t.project_id, t.agent_id, t.event_type, t.severity, t.component, t.events, t.found
+FROM (
+  SELECT parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component,
+    CAST(sum(parts.events) AS bigint) AS events,
+    row_number() OVER (PARTITION BY grouping(parts.component)
+      ORDER BY parts.project_id, parts.agent_id, parts.event_type, parts.severity, parts.component) AS place,
+    count(*) OVER (PARTITION BY grouping(parts.component)) AS found
+  FROM (
+    SELECT r.project_id, r.agent_id, r.event_type, r.severity, r.component, r.events
+    FROM tollwatch.audit_hourly r
+    WHERE r.bucket >= :from_ts AND r.bucket < :to_ts AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  ) parts
+  GROUP BY GROUPING SETS ((1, 2, 3, 4), (1, 2, 3, 5))
+  HAVING grouping(parts.component) = 1
+    OR parts.agent_id > 0 AND parts.event_type IN ('breaker_opened', 'breaker_half_opened', 'breaker_closed')
+) t
+WHERE t.place <= :most
+
+-- name: metrics_payments_stamp
+-- What everything that …_settled returns adds up to, by project: facts are only ever added, so as long as it is the same,
+-- nothing was. Of the rollups without agents, which are small.
+SELECT parts.project_id, sum(parts.payments) AS payments, sum(parts.amount) AS amount
+FROM (
+  SELECT b.project_id, b.payments, b.amount
+  FROM tollwatch.payment_totals b
+  WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.payments, r.amount
+  FROM tollwatch.service_payments_hourly r
+  WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.payments, r.amount
+  FROM tollwatch.service_payments_daily r
+  WHERE r.bucket >= :first_day AND r.bucket < :last_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.payments, r.amount
+  FROM tollwatch.service_payments_hourly r
+  WHERE r.bucket >= :last_day AND r.bucket < :until
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+) parts
+GROUP BY 1
+
+-- name: metrics_requests_stamp
+-- The same of attempts, and so of their latencies.
+SELECT parts.project_id, sum(parts.requests) AS requests, sum(parts.retries) AS retries, sum(parts.latency_ms_sum) AS ms
+FROM (
+  SELECT b.project_id, b.requests, b.retries, b.latency_ms_sum
+  FROM tollwatch.request_totals b
+  WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.requests, r.retries, r.latency_ms_sum
+  FROM tollwatch.service_requests_hourly r
+  WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.requests, r.retries, r.latency_ms_sum
+  FROM tollwatch.service_requests_daily r
+  WHERE r.bucket >= :first_day AND r.bucket < :last_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.requests, r.retries, r.latency_ms_sum
+  FROM tollwatch.service_requests_hourly r
+  WHERE r.bucket >= :last_day AND r.bucket < :until
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+) parts
+GROUP BY 1
+
+-- name: metrics_audit_stamp
+-- The same of audit events.
+SELECT parts.project_id, sum(parts.events) AS events
+FROM (
+  SELECT b.project_id, b.events
+  FROM tollwatch.audit_totals b
+  WHERE (CAST(:project_id AS int) IS NULL OR b.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.events
+  FROM tollwatch.audit_hourly r
+  WHERE r.bucket >= :folded_until AND r.bucket < :first_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.events
+  FROM tollwatch.audit_daily r
+  WHERE r.bucket >= :first_day AND r.bucket < :last_day
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+  UNION ALL
+  SELECT r.project_id, r.events
+  FROM tollwatch.audit_hourly r
+  WHERE r.bucket >= :last_day AND r.bucket < :until
+    AND (CAST(:project_id AS int) IS NULL OR r.project_id = :project_id)
+) parts
+GROUP BY 1
+
+-- name: metrics_names
+-- Who the ids are: every agent, archived ones too, and (agent_id 0) every project for facts of no agent.
+SELECT g.project_id, g.id AS agent_id, p.name AS project, g.name AS agent, g.network
+FROM tollwatch.agents g
+JOIN tollwatch.projects p ON p.id = g.project_id
+WHERE CAST(:project_id AS int) IS NULL OR g.project_id = :project_id
+UNION ALL
+SELECT p.id, 0, p.name, '', ''
+FROM tollwatch.projects p
+WHERE CAST(:project_id AS int) IS NULL OR p.id = :project_id
 
 -- name: metrics_queues
 -- How many requests of every agent in use wait now; 0 too.

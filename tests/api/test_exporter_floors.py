@@ -31,7 +31,7 @@ LATE = 3 * 3600.0
 async def site(settings, deadlines, edition):
     made = await make_site(settings, deadlines, edition)
     await add_key(made, "metrics", "acme", "metrics")
-    made.app.state.exporter = exporter.snapshots_of(made.state, fresh=0.0)
+    made.app.state.exporter = exporter.snapshots_of(made.state, interval=0.0, late=0.0)
     yield made
     await close_site(made)
 
@@ -110,7 +110,7 @@ def test_what_stays_lower_is_told_in_the_end():
     def tell(value, at):
         now[0] = at
         floors.begin()
-        found = floors.value("x", ("a",), value)
+        found = floors.value(("a",), value)
         held = floors.held
         floors.end()
         return found, held
@@ -133,7 +133,7 @@ def test_buckets_are_held_one_by_one_and_stay_cumulative():
         (Histogram([("1", 1.0), ("+Inf", 6.0)], 8.0), Histogram([("1", 2.0), ("+Inf", 6.0)], 9.0)),
     ):
         floors.begin()
-        assert floors.value("x", ("a",), read) == expected
+        assert floors.value(("a",), read) == expected
         floors.end()
 
 
@@ -142,4 +142,4 @@ async def test_what_scopes_were_told_is_bounded(site):
     snapshots = site.app.state.exporter
     for project_id in range(exporter_snapshots.MOST_SCOPES + 3):
         await snapshots.get(project_id)
-    assert len(snapshots._floors) == exporter_snapshots.MOST_SCOPES
+    assert len(snapshots._slots) == exporter_snapshots.MOST_SCOPES

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest_asyncio
-from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from api import exporter
-from api.exporter_facts import FactCollector
 from api.exporter_families import FAMILIES
 from api.exporter_snapshots import Snapshots
 from api.exporter_values import HISTOGRAM_WIDTH
 from store.engine import create_engine
 from store.errors import DatabaseUnavailable
-from store.metrics_snapshot import Snapshot
 from tests.api.test_exporter_tools import of, scrape
 from tests.api.test_reads_tools import add_key, close_site, make_site
 from tests.store.world import audit, make_world, payment, request, sample
@@ -70,7 +67,7 @@ async def test_more_series_than_the_limit_are_counted_not_told(site, settings, d
     )
     await make_world(site.engine, name="other")
     limited = replace(site.state, settings=replace(settings, max_series=2))
-    site.app.state.exporter = exporter.snapshots_of(limited, fresh=0.0)
+    site.app.state.exporter = exporter.snapshots_of(limited, interval=0.0, late=0.0)
     found = await scrape(site)
     told = {family.exposed: len(of(found, family.exposed)) for family in FAMILIES}
     # Nothing flowed out, and one histogram alone would be too many.
@@ -100,16 +97,22 @@ async def test_more_series_than_the_limit_are_counted_not_told(site, settings, d
 
 async def test_a_storm_of_scrapes_asks_the_database_once(site):
     asked = []
-    kept = exporter.snapshots_of(site.state)
+    kept = exporter.snapshots_of(site.state, interval=60.0)
 
-    async def counting(project_id):
-        asked.append(project_id)
-        return await kept._read(project_id)
+    def reader(project_id):
+        read = kept._reader(project_id)
 
-    site.app.state.exporter = Snapshots(counting, most=100, deadline=5.0, fresh=60.0)
+        async def counting():
+            asked.append(project_id)
+            return await read()
+
+        return counting
+
+    site.app.state.exporter = snapshots = Snapshots(reader, most=100, deadline=5.0, interval=60.0)
     answers = await asyncio.gather(*(site.get("/metrics", key=key) for key in [None, "metrics"] * 30))
     assert {answer.status_code for answer in answers} == {200}
     assert sorted(asked, key=str) == sorted([None, site.world.project_id], key=str)
+    await snapshots.close()
 
 
 async def test_while_the_database_is_away_facts_are_absent_and_the_rest_is_told(site, deadlines):
@@ -119,7 +122,7 @@ async def test_while_the_database_is_away_facts_are_absent_and_the_rest_is_told(
     away = create_engine("postgresql://nobody@127.0.0.1:1/nothing", deadlines)
     held = replace(site.state, engine=away)
     site.app.state.tollwatch = held
-    site.app.state.exporter = exporter.snapshots_of(held, fresh=0.0)
+    site.app.state.exporter = exporter.snapshots_of(held, interval=0.0, late=0.0)
     found = await scrape(site)
     assert of(found, "tollwatch_exporter_database_up") == {(): 0}
     assert of(found, "tollwatch_ingest_events_total") == {("", "accepted", "payment"): 1}
@@ -130,33 +133,24 @@ async def test_while_the_database_is_away_facts_are_absent_and_the_rest_is_told(
 
 async def test_a_database_that_hangs_is_given_up_at_the_deadline(site, deadlines):
     impatient = replace(site.state, deadlines=replace(deadlines, read_statement=1.0))
-    site.app.state.exporter = exporter.snapshots_of(impatient, fresh=0.0)
+    site.app.state.exporter = exporter.snapshots_of(impatient, interval=0.0, late=0.0)
     async with site.engine.begin() as connection:
         await connection.execute(text("LOCK TABLE tollwatch.payment_totals IN ACCESS EXCLUSIVE MODE"))
         found = await scrape(site)
     assert of(found, "tollwatch_exporter_database_up") == {(): 0}
-    site.app.state.exporter = exporter.snapshots_of(site.state, fresh=0.0)
+    site.app.state.exporter = exporter.snapshots_of(site.state, interval=0.0, late=0.0)
     assert of(await scrape(site), "tollwatch_exporter_database_up") == {(): 1}
 
 
 async def test_a_failure_is_remembered_as_long_as_a_snapshot():
     asked = []
 
-    async def away(project_id):
-        asked.append(project_id)
+    async def away():
+        asked.append(None)
         raise DatabaseUnavailable
 
-    kept = Snapshots(away, most=1, deadline=1.0, fresh=60.0)
+    kept = Snapshots(lambda project_id: away, most=1, deadline=1.0, interval=60.0)
     taken = await asyncio.gather(*(kept.get(None) for _ in range(20)))
     assert {one.is_up for one in taken} == {False}
     assert asked == [None]
-
-
-def test_a_registry_does_not_collect_at_registration():
-    class Untouchable(FactCollector):
-        def collect(self):
-            raise AssertionError
-
-    rows = {field.name: [] for field in fields(Snapshot) if field.name not in ("found", "lags")}
-    nothing = Snapshot(**rows, found={}, lags={})
-    CollectorRegistry(auto_describe=True).register(Untouchable(nothing, 1))
+    await kept.close()

@@ -108,7 +108,7 @@ async def make_site(settings, deadlines, edition) -> Site:
     app.include_router(stream.router)
     app.include_router(exporter.router)
     app.state.tollwatch = state
-    app.state.exporter = exporter.snapshots_of(state, fresh=0.0)
+    app.state.exporter = exporter.snapshots_of(state, interval=0.0, late=0.0)
     world = await make_world(engine)
     site = Site(app=app, engine=engine, state=state, world=world, keys={})
     await add_key(site, "read", "acme", "read")
