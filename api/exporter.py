@@ -111,14 +111,22 @@ def snapshots_of(held: AppState, *, interval: float, late: float = LATE_SECONDS)
     server = ServerReader(held.engine, held.edition)
 
     def reader(project_id: int | None) -> ReadSnapshot:
-        facts = Facts(held.engine, held.edition, project_id, most, max(1, most // HISTOGRAM_WIDTH), late=late)
+        facts = Facts(
+            engine=held.engine,
+            edition=held.edition,
+            project_id=project_id,
+            most=most,
+            most_latencies=max(1, most // HISTOGRAM_WIDTH),
+            statement=held.deadlines.metrics_reading,
+            late=late,
+        )
 
         async def read() -> Snapshot:
             return replace(await facts.read(), server=await server.read())
 
         return read
 
-    return Snapshots(reader, most=most, deadline=held.deadlines.read_statement, interval=interval)
+    return Snapshots(reader, most=most, deadlines=held.deadlines, interval=interval)
 
 
 async def close_snapshots(app: FastAPI) -> None:

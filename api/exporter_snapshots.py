@@ -1,7 +1,8 @@
 """Snapshots for the exporter: read in the background while somebody scrapes, told from memory, written and packed once.
 
-A scrape never waits for the database unless what is kept is older than twice `TOLLWATCH_METRICS_INTERVAL`: nobody asked
-for a while, or the database is slow. Facts that are older than that are not told at all.
+A scrape waits for the database, for `read_statement` at most, only when what is kept is older than twice
+`TOLLWATCH_METRICS_INTERVAL`: nobody asked for a while, or the database is slow. Facts older than both together are not
+told. A reading that takes longer goes on for whoever comes later.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from contextvars import Context
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.exporter_text import FactText
+from store.deadlines import Deadlines
 from store.errors import DatabaseError, DatabaseTimeout
 from store.logs import event
 from store.metrics_snapshot import Snapshot
@@ -29,7 +32,7 @@ MOST_BYTES = 64 * 1024**2
 """Scopes that are kept, and bytes of their text: beyond either, the one that was scraped longest ago is forgotten."""
 PACKED_LEVEL = 1
 """Of gzip: ten megabytes become 0.6 in 25 ms; more effort halves that and takes twice as long."""
-FACTS_AWAY, READ_FAILED = "exporter_facts_away", "exporter_read_failed"
+FACTS_AWAY = "exporter_facts_away"
 
 _log = logging.getLogger(__name__)
 
@@ -68,15 +71,30 @@ class Taken:
 
 @dataclass
 class _Slot:
-    """One scope: how it is read and written, the newest snapshot, whether scrapes want it packed, who keeps it."""
+    """One scope: how it is read and written, the newest snapshot, whether scrapes want it packed, the reading that is
+    under way and since when, who keeps it up to date.
+    """
 
     read: ReadSnapshot
     text: FactText
     asked_at: float
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     taken: Taken | None = None
     is_packed: bool = False
+    reading: asyncio.Task[None] | None = None
+    started_at: float = 0.0
     keeper: asyncio.Task[None] | None = None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a reading is under way."""
+        return self.reading is not None and not self.reading.done()
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """End what runs; what to wait for."""
+        tasks = [task for task in (self.keeper, self.reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     @property
     def bytes(self) -> int:
@@ -97,14 +115,15 @@ class Snapshots:
         reader: Callable[[int | None], ReadSnapshot],
         *,
         most: int,
-        deadline: float,
+        deadlines: Deadlines,
         interval: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`interval`: seconds between readings; 0: one for each scrape."""
         self._reader = reader
         self._most = most
-        self._deadline = deadline
+        self._patience = deadlines.read_statement
+        self._longest = deadlines.metrics_reading
         self._interval = interval
         self._clock = clock
         self._slots: dict[int | None, _Slot] = {}
@@ -122,26 +141,23 @@ class Snapshots:
         """The newest snapshot, with its facts packed too if asked for. Never raises for a database that is away."""
         slot = self._slot(project_id)
         slot.is_packed |= packed
+        in_time = True
         if not self._is_fresh(slot):
-            async with slot.lock:
-                if not self._is_fresh(slot):
-                    await self._take(slot)
-        assert slot.taken is not None
-        if packed and slot.taken.packed is None:
-            async with slot.lock:
-                await _pack(slot)
+            in_time = await self._read_in_time(slot)
         if self._interval and slot.keeper is None:
-            slot.keeper = asyncio.create_task(self._keep(project_id, slot))
+            # Of no request: what it does is not done for the one that came first.
+            slot.keeper = asyncio.create_task(self._keep(project_id, slot), context=Context())
         self._forget_beyond()
-        return self._current(slot.taken)
+        taken = self._current(slot.taken if in_time and slot.taken else self._lost(slot, slot.started_at))
+        if packed and taken.packed is None:
+            taken = replace(taken, packed=await asyncio.to_thread(_packed, taken.facts))
+        return taken
 
     async def close(self) -> None:
         """End what runs in the background."""
-        keepers = [slot.keeper for slot in self._slots.values() if slot.keeper is not None]
+        tasks = [task for slot in self._slots.values() for task in slot.cancel()]
         self._slots.clear()
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _slot(self, project_id: int | None) -> _Slot:
         """The scope's, which is then the one that was asked for last."""
@@ -153,40 +169,55 @@ class Snapshots:
         return slot
 
     def _is_fresh(self, slot: _Slot) -> bool:
-        return slot.taken is not None and self._clock() - slot.taken.at < 2 * self._interval
+        taken = slot.taken
+        if taken is None:
+            return False
+        return self._clock() - (taken.read_at if taken.is_up else taken.at) < 2 * self._interval
 
     def _current(self, taken: Taken) -> Taken:
         """Without facts that are too old to be told."""
-        if taken.is_up or not taken.facts or self._clock() - taken.read_at < 2 * self._interval:
+        if self._clock() - taken.read_at < 2 * self._interval + self._patience:
             return taken
         return replace(taken, facts=(), packed=None)
 
     async def _keep(self, project_id: int | None, slot: _Slot) -> None:
         """Read again and again, until nobody asks any more."""
-        while self._slots.get(project_id) is slot:
-            assert slot.taken is not None
-            await asyncio.sleep(self._interval if slot.taken.is_up else min(self._interval, RETRY_SECONDS))
-            if self._clock() - slot.asked_at >= IDLE_SECONDS:
-                del self._slots[project_id]
-                return
-            async with slot.lock:
-                try:
-                    await self._take(slot)
-                except Exception as exc:  # noqa: BLE001 (a scrape raises it again, once what is kept is too old)
-                    event(_log, logging.ERROR, READ_FAILED, error=exc)
+        while self._clock() - slot.asked_at < IDLE_SECONDS:
+            is_up = slot.taken is not None and slot.taken.is_up
+            await asyncio.sleep(self._interval if is_up else min(self._interval, RETRY_SECONDS))
+            await asyncio.wait({self._started(slot)})
+        if self._slots.get(project_id) is slot:
+            del self._slots[project_id]
+
+    async def _read_in_time(self, slot: _Slot) -> bool:
+        """Wait for a reading: one under way, or (at each scrape) one that began since. False: it takes too long."""
+        came_at = self._clock()
+        try:
+            async with asyncio.timeout(self._patience):
+                while not self._interval and slot.is_reading and slot.started_at < came_at:
+                    await asyncio.wait({self._started(slot)})
+                await asyncio.shield(self._started(slot))
+        except TimeoutError:
+            return False
+        return True
+
+    def _started(self, slot: _Slot) -> asyncio.Task[None]:
+        """The reading that is under way, else one that begins."""
+        if slot.reading is None or slot.reading.done():
+            slot.started_at = self._clock()
+            slot.reading = asyncio.create_task(self._take(slot))
+        return slot.reading
 
     async def _take(self, slot: _Slot) -> None:
-        started = self._clock()
+        started = slot.started_at
         try:
-            snapshot = await self._read_in_time(slot)
+            snapshot = await self._read(slot)
         except DatabaseError as exc:
             event(_log, logging.WARNING, FACTS_AWAY, error=exc)
-            now = self._clock()
-            lost = Taken(facts=(), lags={}, is_up=False, seconds=now - started, at=now)
-            last = slot.taken or lost
-            slot.taken = self._current(replace(lost, facts=last.facts, read_at=last.read_at, packed=last.packed))
+            slot.taken = self._lost(slot, started)
             return
         facts = await asyncio.to_thread(slot.text.write, snapshot)
+        packed = await asyncio.to_thread(_packed, facts) if slot.is_packed else None
         now = self._clock()
         slot.taken = Taken(
             facts=facts,
@@ -196,32 +227,29 @@ class Snapshots:
             at=now,
             read_at=started,
             server=snapshot.server,
+            packed=packed,
         )
-        if slot.is_packed:
-            await _pack(slot)
 
-    async def _read_in_time(self, slot: _Slot) -> Snapshot:
+    async def _read(self, slot: _Slot) -> Snapshot:
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._longest):
                 return await slot.read()
         except TimeoutError as exc:
             raise DatabaseTimeout from exc
 
+    def _lost(self, slot: _Slot, started: float) -> Taken:
+        """What is told when the database did not answer: the facts of before, as long as they are not too old."""
+        now = self._clock()
+        lost = Taken(facts=(), lags={}, is_up=False, seconds=now - started, at=now)
+        last = slot.taken or lost
+        return self._current(replace(lost, facts=last.facts, read_at=last.read_at, packed=last.packed))
+
     def _forget_beyond(self) -> None:
         while len(self._slots) > 1 and (len(self._slots) > MOST_SCOPES or self.kept_bytes > MOST_BYTES):
-            forgotten = self._slots.pop(next(iter(self._slots)))
-            if forgotten.keeper is not None:
-                forgotten.keeper.cancel()
-
-
-async def _pack(slot: _Slot) -> None:
-    """In a thread: zlib lets others run meanwhile."""
-    taken = slot.taken
-    assert taken is not None
-    if taken.packed is None:
-        slot.taken = replace(taken, packed=await asyncio.to_thread(_packed, taken.facts))
+            self._slots.pop(next(iter(self._slots))).cancel()
 
 
 def _packed(facts: Sequence[bytes]) -> Packed:
+    """For a thread: zlib leaves the interpreter to others meanwhile."""
     packer = zlib.compressobj(PACKED_LEVEL, wbits=zlib.MAX_WBITS | 16)
     return Packed(b"".join([*map(packer.compress, facts), packer.flush(zlib.Z_SYNC_FLUSH)]), packer)

@@ -18,6 +18,8 @@ class Deadlines:
     """Waiting for a free connection of the pool."""
     read_statement: float = 5.0
     """One read of the API or the exporter (`statement_timeout`)."""
+    metrics_reading: float = 30.0
+    """One reading of facts for `/metrics`, in the background; a scrape waits for it no longer than for any read."""
     admission: float = 2.0
     """A request's turn, and its room in memory, where the process does as much as it may."""
     cached_look_up: float = 1.0

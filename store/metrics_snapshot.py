@@ -153,11 +153,12 @@ Names = Mapping[tuple[int, int], tuple[str, str, str]]
 Rows = Sequence[Any]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Facts:
     """Reads the facts of one project, or (None) of all, again and again, and keeps what totals are made of.
 
-    At most `most` rows of each kind, `most_latencies` histograms. `late`: see `Totals`. Not to be read twice at once.
+    At most `most` rows of each kind, `most_latencies` histograms. `statement`: seconds that one may take.
+    `late`: see `Totals`. Not to be read twice at once.
     """
 
     engine: AsyncEngine
@@ -165,6 +166,7 @@ class Facts:
     project_id: int | None
     most: int
     most_latencies: int
+    statement: float
     late: float = LATE_SECONDS
     totals: Totals = field(init=False)
     _told: dict[str, tuple[object, Sequence[Any]]] = field(default_factory=dict)
@@ -180,7 +182,9 @@ class Facts:
         """A snapshot of now. Raises DatabaseError."""
         async with reading(self.engine) as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            moment = await _moment(connection, self.edition)
+            values = {"name": "statement_timeout", "value": str(int(self.statement * 1000))}
+            await connection.execute(text(query("set_local")), values)
+            moment = await read_moment(connection, self.edition)
             totals = await self.totals.read(connection, moment)
             gauges = {name: await self._rows(connection, f"metrics_{name}", most=self.most) for name in GAUGES}
             names = await self._rows(connection, "metrics_names")
@@ -262,7 +266,8 @@ class Facts:
         return who and AuditTotal(*who, event_type, None, component, events)
 
 
-async def _moment(connection: AsyncConnection, edition: Edition) -> Moment:
+async def read_moment(connection: AsyncConnection, edition: Edition) -> Moment:
+    """What is known of the snapshot of a transaction. Raises DatabaseError."""
     exact = {rollup.name: await exact_until(connection, edition, rollup.name) for rollup in ROLLUPS}
     folded = {row.relation: row.folded_until for row in await connection.execute(text(query("metrics_folded")))}
     now = (await connection.execute(text(query("metrics_now")))).scalar_one()

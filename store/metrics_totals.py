@@ -244,15 +244,13 @@ class Totals:
             asked = {"project_id": self.project_id, "most": self._most(statement.families[0]), **values}
             sums: dict[str, Sums] = {family: {} for family in statement.families}
             found = dict.fromkeys(statement.families, 0)
-            async with connection.stream(
-                text(query(f"{statement.name}_{kind}")), asked, execution_options={"yield_per": ROWS_AT_ONCE}
-            ) as result:
-                async for rows in result.partitions():
-                    for row in rows:
-                        family, key, value = statement.split(row)
-                        sums[family][key] = value
-                        found[family] = row[-1]
-                    await asyncio.sleep(0)
+            result = await connection.execute(text(query(f"{statement.name}_{kind}")), asked)
+            for rows in result.partitions(ROWS_AT_ONCE):
+                for row in rows:
+                    family, key, value = statement.split(row)
+                    sums[family][key] = value
+                    found[family] = row[-1]
+                await asyncio.sleep(0)
             parts |= {family: Part(sums[family], found[family]) for family in statement.families}
         return parts
 

@@ -17,6 +17,7 @@ import collector.metrics
 from api.exporter import OwnCollector
 from api.exporter_snapshots import Snapshots, Taken
 from api.exporter_text import described as fact_metrics
+from store.deadlines import Deadlines
 from store.edition import Edition
 from tests.databases import ROOT
 from tests.prometheus.files import documented
@@ -50,7 +51,7 @@ def own():
     pool = QueuePool(lambda: None)
     held = SimpleNamespace(edition=next(iter(Edition)), engine=SimpleNamespace(pool=pool))
     taken = Taken(facts=(), lags={"payments_hourly": 0.0}, is_up=True, seconds=0.0, at=0.0)
-    return OwnCollector(held, Snapshots(None, most=1, deadline=1.0, interval=1.0), taken).collect()
+    return OwnCollector(held, Snapshots(None, most=1, deadlines=Deadlines(), interval=1.0), taken).collect()
 
 
 def in_code():

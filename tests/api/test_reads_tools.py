@@ -147,5 +147,6 @@ async def add_session(site: Site, *, world: World | None = None, agent: int = 0,
 
 async def close_site(site: Site) -> None:
     """Let go of the database."""
+    await exporter.close_snapshots(site.app)
     await site.state.keys.close()
     await site.engine.dispose()
