@@ -7,7 +7,7 @@ within the data's last days. `kind`: head (present state), aggregate (rollups), 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Literal
@@ -59,6 +59,8 @@ class Route:
     form: str = ""
     ask: Ask = lambda _random, _names: {}
     ranges: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Settings that the API has beside its own, for this case alone."""
 
     @property
     def case(self) -> str:
@@ -174,6 +176,7 @@ ROUTES = (
     Route(path="/v1/spend", kind="aggregate", form="agent", ask=_agent, ranges=ALL),
     Route(path="/v1/spend", kind="aggregate", form="days", ask=_with(bucket="1d"), ranges=("30d",)),
     Route(path="/metrics", kind="aggregate"),
+    Route(path="/metrics", kind="aggregate", form="read anew", environ={"TOLLWATCH_METRICS_INTERVAL": "0s"}),
 )
 NOT_READS = {
     *("/v1/stream", "/v1/schemas", "/v1/schemas/{event_type}"),

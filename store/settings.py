@@ -243,7 +243,7 @@ class Settings:
     metrics_interval: timedelta = _duration(
         "METRICS_INTERVAL",
         "10s",
-        "how often /metrics reads facts while it is scraped; it tells none older than twice that; 0s: at each scrape",
+        "how often /metrics reads facts while it is scraped; 0s: at each scrape",
     )
 
     @property

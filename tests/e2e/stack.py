@@ -120,6 +120,7 @@ class Product:
             "TOLLWATCH_SANDBOX": "true",
             "TOLLWATCH_RPC_URLS": self.chain,
             "TOLLWATCH_SAMPLE_INTERVAL": "1s",
+            "TOLLWATCH_METRICS_INTERVAL": "1s",
             "TOLLWATCH_HOME": str(folder),
             **environ,
         }

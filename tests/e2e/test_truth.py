@@ -104,16 +104,22 @@ def test_balances_and_payments_equal_the_chain(product):
                 expected[name, asset] += amount
         assert sums == expected
 
-        counted = [
-            sample
-            for family in text_string_to_metric_families(http.get("/metrics").text)
-            if family.name == "tollwatch_payments"
-            for sample in family.samples
-            if sample.labels["status"] == "settled"
-        ]
-        assert sum(sample.value for sample in counted) == 2 * PURCHASES
+        # Facts on /metrics are as old as their interval, and a scrape may find twice that.
+        counted = until(lambda: counts(http, 2 * PURCHASES), 10, f"{2 * PURCHASES} settled payments are counted")
         assert {sample.labels["project"] for sample in counted} == {"sandbox"}
     rpc.close()
+
+
+def counts(http, expected):
+    """Series of settled payments once they add up to so many."""
+    found = [
+        sample
+        for family in text_string_to_metric_families(http.get("/metrics").text)
+        if family.name == "tollwatch_payments"
+        for sample in family.samples
+        if sample.labels["status"] == "settled"
+    ]
+    return found if sum(sample.value for sample in found) == expected else None
 
 
 def finished(product):
