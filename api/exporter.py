@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
@@ -159,6 +159,11 @@ class OwnCollector(Collector):
         age = self._snapshots.age(self._taken)
         ages: Samples = {} if age is None else {(): age}
         yield _gauge("exporter_facts_age_seconds", "How long ago the facts that are told were read.", ages)
+        yield CounterMetricFamily(
+            "tollwatch_exporter_settled_reads",
+            "Readings of all that settled of a relation's totals, since the scope is kept.",
+            self._taken.settled_reads,
+        )
         kept: Samples = {(): float(self._snapshots.kept_bytes)}
         yield _gauge("exporter_kept_bytes", "Text of facts in memory.", kept)
         lags: Samples = {(rollup,): lag for rollup, lag in self._taken.lags.items()}

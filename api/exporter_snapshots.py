@@ -28,7 +28,7 @@ RETRY_SECONDS = 1.0
 IDLE_SECONDS = 300.0
 """How long a scope that nobody scrapes is kept up to date."""
 MOST_SCOPES = 8
-MOST_BYTES = 64 * 1024**2
+MOST_BYTES = 32 * 1024**2
 """Scopes that are kept, and bytes of their text: beyond either, the one that was scraped longest ago is forgotten."""
 PACKED_LEVEL = 1
 """Of gzip: ten megabytes become 0.6 in 25 ms; more effort halves that and takes twice as long."""
@@ -65,6 +65,7 @@ class Taken:
     seconds: float
     at: float
     read_at: float = 0.0
+    settled_reads: int = 0
     server: ServerFigures | None = None
     packed: Packed | None = None
 
@@ -213,7 +214,8 @@ class Snapshots:
         try:
             snapshot = await self._read(slot)
         except DatabaseError as exc:
-            event(_log, logging.WARNING, FACTS_AWAY, error=exc)
+            if slot.taken is None or slot.taken.is_up:  # it is asked every second: told once
+                event(_log, logging.WARNING, FACTS_AWAY, error=exc)
             slot.taken = self._lost(slot, started)
             return
         facts = await asyncio.to_thread(slot.text.write, snapshot)
@@ -226,6 +228,7 @@ class Snapshots:
             seconds=now - started,
             at=now,
             read_at=started,
+            settled_reads=snapshot.settled_reads,
             server=snapshot.server,
             packed=packed,
         )
@@ -240,9 +243,10 @@ class Snapshots:
     def _lost(self, slot: _Slot, started: float) -> Taken:
         """What is told when the database did not answer: the facts of before, as long as they are not too old."""
         now = self._clock()
-        lost = Taken(facts=(), lags={}, is_up=False, seconds=now - started, at=now)
-        last = slot.taken or lost
-        return self._current(replace(lost, facts=last.facts, read_at=last.read_at, packed=last.packed))
+        seconds = now - started
+        if slot.taken is None:
+            return Taken(facts=(), lags={}, is_up=False, seconds=seconds, at=now)
+        return self._current(replace(slot.taken, lags={}, is_up=False, seconds=seconds, at=now, server=None))
 
     def _forget_beyond(self) -> None:
         while len(self._slots) > 1 and (len(self._slots) > MOST_SCOPES or self.kept_bytes > MOST_BYTES):

@@ -128,7 +128,7 @@ class Snapshot:
     """Facts of one moment. `found`: rows of each kind, returned or not (of totals that are not all returned, at least
     so many). `lags`: seconds of each rollup. A list that equals the one of the snapshot before is the same object.
 
-    `server`: of the server behind them, read beside them.
+    `settled_reads`: how often what settled was read as a whole. `server`: of the server behind them, read beside them.
     """
 
     balances: Sequence[Balance]
@@ -143,6 +143,7 @@ class Snapshot:
     open_payments: Sequence[OpenPayments]
     found: Mapping[str, int]
     lags: Mapping[str, float]
+    settled_reads: int = 0
     server: ServerFigures | None = None
 
 
@@ -216,6 +217,7 @@ class Facts:
         return Snapshot(
             **kinds,
             latencies=latencies,
+            settled_reads=self.totals.settled_reads,
             found=found | {name: total.found for name, total in totals.items()},
             lags={name: max(0.0, (moment.now - exact).total_seconds()) for name, exact in moment.exact.items()},
         )
