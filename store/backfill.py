@@ -24,7 +24,7 @@ from store.facts import Facts, Stored
 from store.horizons import DAY, RELATIONS, retention_of
 from store.named_sql import query, rendered
 from store.settings import Settings
-from store.writer import FactWriter, News, move, stage
+from store.writer import FactWriter, News, forget_known, move, stage
 
 EDGE = 2 * DAY
 """What retention takes within this time is not worth a backfill: its buckets could not be refreshed any more."""
@@ -78,8 +78,8 @@ class BackfillWriter(FactWriter):
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _store(self, connection: AsyncConnection, group: Sequence[Facts]) -> dict[str, News]:
-        (facts,) = group
+    async def _store(self, connection: AsyncConnection, group: Sequence[Facts], *, sift: bool) -> dict[str, News]:
+        (facts,) = group  # always sifted
         locked = await connection.execute(text(query("lock_totals")))
         folded = {row.relation: row.folded_until for row in locked}
         return {
@@ -96,7 +96,7 @@ class BackfillWriter(FactWriter):
         folded: dict[str, datetime],
     ) -> int:
         await stage(connection, relation, [rows])
-        left = (await connection.execute(text(_forget_known(relation)))).scalar_one()
+        left = await forget_known(connection, relation)
         if sum((await move(connection, relation)).values()) != left:
             raise DatabaseConflict("ingest stored an event of the backfill at the same moment; trying again helps")
         if relation in _LATE:
@@ -107,17 +107,10 @@ class BackfillWriter(FactWriter):
             await _log(connection, relation, rendered("staged_hours", relation=relation))
             if relation == "balance_samples":
                 await _log(connection, "audit_events", query("staged_crossings"))
-        return int(left)
+        return left
 
 
 async def _log(connection: AsyncConnection, relation: str, statement: str) -> None:
     hours = list((await connection.execute(text(statement))).scalars())
     if hours and rollups.of(relation):
         await connection.execute(text(query("log_backfill")), {"relation": relation, "hours": hours})
-
-
-def _forget_known(relation: str) -> str:
-    last = ("wallet_id", "asset_id", "ts") if relation == "balance_samples" else ("ts", "id")
-    keys = ("project_id", *last)
-    named = {f"{table}_keys": ", ".join(f"{table}.{key}" for key in keys) for table in "fs"}
-    return rendered("forget_known", relation=relation, keys=named["s_keys"], **named)

@@ -19,7 +19,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from psycopg.types.string import BytesBinaryDumper
 from psycopg.types.uuid import UUIDBinaryDumper
-from sqlalchemy import Column
+from sqlalchemy import Column, text
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -51,10 +51,14 @@ _STAGED = "tollwatch.staged"
 """Key in a pooled connection's `info`: its session has the staging tables."""
 
 _UNTOLD = -1
-"""In place of a batch's number: payments that are not stored, and are in a head that was made for them."""
+"""In place of a batch's number: payments that are not stored, but made a head or a settlement."""
 
 News = dict[int, int]
 """Number of a batch in its group → how many of its rows were new."""
+
+
+class _IdStoredBefore(DatabaseConflict):
+    """An id was stored before, with another content, and what is made of payments now told of the new one."""
 
 
 class FactWriter:
@@ -75,32 +79,34 @@ class FactWriter:
         Raises DatabaseError: nothing was stored of any.
         """
         assert len(group) <= MAX_GROUP
+        sift = False
         for attempt in range(1, MAX_TRIES + 1):
             try:
-                return await self._write_once(group)
-            except DatabaseConflict:
+                return await self._write_once(group, sift=sift)
+            except DatabaseConflict as exc:
                 if attempt == MAX_TRIES:
                     raise
+                sift = sift or isinstance(exc, _IdStoredBefore)
             await asyncio.sleep(RETRY_SECONDS * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
         raise AssertionError("unreachable")
 
-    async def _write_once(self, group: Sequence[Facts]) -> list[Stored]:
+    async def _write_once(self, group: Sequence[Facts], *, sift: bool) -> list[Stored]:
         with wrap_errors():
             try:
-                return await self._transaction(group)
+                return await self._transaction(group, sift=sift)
             except pg.CheckViolation as exc:
                 if not partitions.is_missing(exc):
                     raise
             for facts in group:
                 await partitions.ensure_around(self._engine, facts)
-            return await self._transaction(group)
+            return await self._transaction(group, sift=sift)
 
-    async def _transaction(self, group: Sequence[Facts]) -> list[Stored]:
+    async def _transaction(self, group: Sequence[Facts], *, sift: bool) -> list[Stored]:
         async with self._engine.connect() as connection:
             driver = await _driver(connection)
             try:
                 await _ensure_staging(connection, group)
-                new = await self._store(connection, group)
+                new = await self._store(connection, group, sift=sift)
                 await driver.commit()
             except pg.FeatureNotSupported as exc:
                 # A plan of before a migration; a new session has none.
@@ -116,13 +122,18 @@ class FactWriter:
             for number, facts in enumerate(group)
         ]
 
-    async def _store(self, connection: AsyncConnection, group: Sequence[Facts]) -> dict[str, News]:
-        """The work of one transaction. Returns what was new of each relation that the group has any of."""
+    async def _store(self, connection: AsyncConnection, group: Sequence[Facts], *, sift: bool) -> dict[str, News]:
+        """The work of one transaction. Returns what was new of each relation that the group has any of.
+
+        `sift`: take out first what is stored already, which is quicker to find out by storing the rest.
+        """
         new = {}
         for relation in RELATIONS:
             batches = [getattr(facts, relation) for facts in group]
             if any(batches):
                 await stage(connection, relation, batches)
+                if sift:
+                    await forget_known(connection, relation)
                 new[relation] = await move(connection, relation, len(batches))
         return new
 
@@ -172,6 +183,15 @@ async def stage(connection: AsyncConnection, relation: str, batches: Sequence[Se
                     await copy.write(full)
 
 
+async def forget_known(connection: AsyncConnection, relation: str) -> int:
+    """Leave out of what is staged rows whose keys are stored, and repeats. Returns how many are left: all are new."""
+    last = ("wallet_id", "asset_id", "ts") if relation == "balance_samples" else ("ts", "id")
+    keys = ("project_id", *last)
+    named = {f"{table}_keys": ", ".join(f"{table}.{key}" for key in keys) for table in "fs"}
+    statement = rendered("forget_known", relation=relation, keys=named["s_keys"], **named)
+    return int((await connection.execute(text(statement))).scalar_one())
+
+
 async def move(connection: AsyncConnection, relation: str, batches: int = 1) -> News:
     """Move what is staged of so many batches into the relation, heads with it. Returns what was new of each batch."""
     return await _STORE[relation](await _driver(connection), batches)
@@ -199,8 +219,7 @@ async def _store_payments(driver: Driver, _batches: int) -> News:
     await driver.execute(_statement("make_payment_heads"))
     news = await _news(driver, "store_payments")
     if news.pop(_UNTOLD, 0):
-        for name in ("drop_made_payment_heads", "forget_untold_payments", "make_payment_heads"):
-            await driver.execute(_statement(name))
+        raise _IdStoredBefore("another writer stored events of these ids at the same moment; trying again helps")
     return news
 
 

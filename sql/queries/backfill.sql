@@ -11,7 +11,7 @@ SELECT relation, folded_until FROM tollwatch.totals_state ORDER BY relation FOR 
 WITH kept AS (
   SELECT DISTINCT ON ({keys}) s.ctid FROM pg_temp.stage_{relation} s
   WHERE NOT EXISTS (SELECT FROM tollwatch.{relation} f WHERE ({f_keys}) = ({s_keys}))
-  ORDER BY {keys}
+  ORDER BY {keys}, s.batch, s.ctid
 ), gone AS (
   DELETE FROM pg_temp.stage_{relation} s WHERE s.ctid NOT IN (SELECT ctid FROM kept)
 )

@@ -70,7 +70,8 @@ ON CONFLICT (project_id, payment_id) DO UPDATE SET told = h.told WHERE false
 -- name: store_payments
 -- Move staged payments into the relation and into the heads that were there before. A transition is a duplicate when its
 -- payment was told that status before, or when its transaction settled another payment. told: before this transaction;
--- -1: it made the head. Returns batch and stored; for batch -1, how many are not stored of heads that it made.
+-- -1: it made the head. Returns batch and stored; for batch -1, of how many it made a head or a settlement, but the id was
+-- stored before with another content: then all of it must be undone.
 WITH staged AS (
   SELECT DISTINCT ON (s.project_id, s.ts, s.id) s.*, (
       SELECT CASE WHEN h.xmin = CAST(pg_current_xact_id() AS xid) THEN -1 ELSE h.told END
@@ -153,25 +154,10 @@ WHERE (SELECT max(batch) FROM pg_temp.stage_payments) > 0
 GROUP BY batch
 UNION ALL
 SELECT -1, count(*) FROM judged
-WHERE (SELECT count(*) FROM stored) < (SELECT count(*) FROM judged) AND told < 0
+WHERE (SELECT count(*) FROM stored) < (SELECT count(*) FROM judged)
+  AND (told < 0 OR (project_id, signature, payment_id) IN (SELECT project_id, signature, payment_id FROM settled))
   AND NOT EXISTS (SELECT FROM stored n WHERE (n.project_id, n.ts, n.id) = (judged.project_id, judged.ts, judged.id))
 HAVING count(*) > 0
-
--- name: drop_made_payment_heads
--- Heads that this transaction made: some were made of transitions which turned out to be stored under another payment.
-DELETE FROM tollwatch.payment_heads
-WHERE ctid = ANY (ARRAY(
-  SELECT (
-    SELECT h.ctid FROM tollwatch.payment_heads h
-    WHERE (h.project_id, h.payment_id) = (s.project_id, s.payment_id) AND h.xmin = CAST(pg_current_xact_id() AS xid))
-  FROM pg_temp.stage_payments s))
-
--- name: forget_untold_payments
--- Leave out of the staged payments those transitions; then the heads can be made again.
-DELETE FROM pg_temp.stage_payments s
-WHERE NOT EXISTS (
-  SELECT FROM tollwatch.payments f
-  WHERE (f.project_id, f.ts, f.id) = (s.project_id, s.ts, s.id) AND f.payment_id = s.payment_id)
 
 -- name: store_api_requests
 -- Move staged requests into the relation. The number of rows is what is new.

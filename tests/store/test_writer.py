@@ -146,6 +146,22 @@ async def test_a_new_head_knows_nothing_of_transitions_that_were_not_stored(engi
     ]
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_reused_id_settles_nothing(engine, world, writer, together, known):
+    """The transaction of an event that is not stored stays free for the payment that it did settle."""
+    first, lied, true = payment(world), uuid4(), uuid4()
+    liar = payment(world, payment_id=lied, at=first.ts, id=first.id, signature=b"s" * 64)
+    chain = payment(world, payment_id=true, at=moment(1), origin="chain", signature=b"s" * 64)
+    begun = [payment(world, payment_id=lied, status="pending", at=moment(90))] if known else []
+    await writer.write(Facts(payments=[first, *begun]))
+    for batch in [[liar, chain]] if together else [[liar], [chain]]:
+        await writer.write(Facts(payments=batch))
+    settled = "SELECT payment_id, is_duplicate FROM tollwatch.payments WHERE status = 'settled' ORDER BY ts"
+    assert await rows(engine, settled) == [(first.payment_id, False), (true, False)]
+    assert await rows(engine, "SELECT payment_id FROM tollwatch.payment_settlements") == [(true,)]
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
