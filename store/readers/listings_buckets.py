@@ -23,7 +23,9 @@ FIRST_PART_OF_MANY = 1
 MARGIN = 1.25
 """How much longer the next part is than one that would fill the page with as many rows an hour as there were before."""
 MOST_GROWTH = 24
-"""How many times as long as all before it a part is at most; at least once, then twice, then four times."""
+"""How many times as long as all before it a part is for want of rows."""
+LEAST_GROWTH = 8
+"""At least, of the third part; of the fourth its square: the longest range takes five parts, whatever is in it."""
 LIVE = timedelta(hours=2)
 """Hours before now that may be above the watermark of a rollup; where more are, reads are right and slower."""
 
@@ -103,13 +105,13 @@ async def read_buckets(connection: AsyncConnection, listing: Listing[R], asked: 
             return cut(listing, asked, rows)
         position = listing.position.first(Window(from_ts, from_ts))
         part = _next_part(start - from_ts, len(rows), asked.limit + 1, least)
-        least *= 2
+        least *= LEAST_GROWTH
 
 
 def _next_part(looked_at: timedelta, found: int, wanted: int, least: int) -> timedelta:
     """How much to look at after a span with so many of the rows that are wanted."""
     share = MARGIN * (wanted - found) / found if found else MOST_GROWTH
-    return looked_at * min(max(least, share), MOST_GROWTH)
+    return looked_at * max(least, min(share, MOST_GROWTH))
 
 
 PAYMENTS = BucketListing(
