@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -211,9 +212,20 @@ def test_unread_answers_have_a_bound_together(api):
     assert cut(api, "unread") > before
 
 
+@contextlib.contextmanager
+def open_files(wanted):
+    """This process may open so many; an ordinary user's has 1,024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_two_thousand_connections_at_once_shut_nobody_out(api):
     before = cut(api, "room")
-    with contextlib.ExitStack() as stack:
+    with open_files(2_500), contextlib.ExitStack() as stack:
         crowd = []
         for _ in range(2_000):
             client = stack.enter_context(socket.socket())
