@@ -37,6 +37,11 @@ def run(script: Path, **values: str) -> None:
     send(statements)
 
 
+def replace_view(script: Path) -> None:
+    """Give a view the query that its script creates it with; columns and rights stay."""
+    send(script.read_text(encoding="utf-8").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+
+
 def run_all(folder: Path, edition: str, *, reverse: bool = False) -> None:
     """Run `folder`'s scripts in the order of their names; `10_name.community.sql` on that edition only."""
     for script in sorted(folder.glob("*.sql"), reverse=reverse):

@@ -23,6 +23,7 @@ branch_labels = None
 depends_on = None
 
 FROZEN = Path(__file__).with_name("r0002")
+FIRST = Path(__file__).with_name("r0001")
 ROLLUPS = [
     (f"{rollup}_{width}", relation)
     for width in ("hourly", "daily")
@@ -38,6 +39,8 @@ BY_AGENT = [
     for width in ("hourly", "daily")
     for rollup in ("payments", "requests", "request_latency", "balances")
 ]
+TOKENS = ("payments_hourly", "payments_daily")
+"""Views in which whole tokens of a row cost a multiplication from now on, where they cost a power and a division."""
 LATENCY = r"((?:api_requests\.)?latency_ms)"
 UNGUARDED = rf"\({LATENCY}\)::double precision"
 GUARDED = rf"\(GREATEST\({LATENCY}, \(1\)::bigint\)\)::double precision"
@@ -57,11 +60,15 @@ def upgrade() -> None:
             _create_by_service(rollup, relation, edition)
         _create_indexes("tollwatch" if edition == "community" else "tollwatch_internal")
     frozen.run_all(FROZEN / "up", edition)
+    for view in TOKENS:
+        frozen.replace_view(FROZEN / "views" / f"{view}.sql")
 
 
 def downgrade() -> None:
     """Undo it, last first."""
     edition = frozen.recorded_edition()
+    for view in TOKENS:
+        frozen.replace_view(FIRST / "views" / f"{view}.sql")
     frozen.run_all(FROZEN / "down", edition, reverse=True)
     schema = "_timescaledb_internal" if edition == "community" else "tollwatch_internal"
     for index in ("requests_hourly_skipped", *(f"{rollup}_agent" for rollup in reversed(BY_AGENT))):
