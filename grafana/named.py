@@ -10,6 +10,8 @@ on long ones, by service while all agents are chosen and by agent else; `{agent_
 `{requests_of_all}` tell what there is to choose from: by service, with the day before. What a range and a choice do
 not need is folded away when the statement is planned.
 
+`{with_…}` is the part of that name in the same file, which several statements begin with.
+
 `{newest_first}` is a list of windows (since, until), the newest and shortest first: a list of the newest facts asks
 each in turn and ends when it has enough. The views are barriers: a LIMIT outside of one does not end the scan inside.
 """
@@ -21,6 +23,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "queries"
+_PART = re.compile(r"{(with_\w+)}")
 _NAME = re.compile(r"^-- name: (\w+)\n((?:-- .*\n)+)", re.MULTILINE)
 
 
@@ -35,9 +38,11 @@ def statements(file: str) -> dict[str, str]:
 
 
 def statement(path: str) -> str:
-    """One statement by `file.name`, its sources filled in. Raises LookupError."""
+    """One statement by `file.name`, its file's own parts and then its sources filled in. Raises LookupError."""
     file, name = path.split(".")
-    return _SOURCE.sub(lambda found: SOURCES[found[1]], statements(file)[name])
+    own = statements(file)
+    whole = _PART.sub(lambda found: own[found[1]], own[name])
+    return _SOURCE.sub(lambda found: SOURCES[found[1]], whole)
 
 
 ALL_AGENTS = "'*'"

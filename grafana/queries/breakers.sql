@@ -28,10 +28,10 @@ WHERE status = 'settled' AND network IN (${network:sqlstring})
 GROUP BY asset
 ORDER BY asset
 
--- name: avoided_total
--- Money that attempts skipped by open breakers would have cost, per asset: at the average price of the 24 hours before, in
--- the asset that most of them were paid in; on ranges of more than a day at that of the same day and the day before.
--- retry_health says the same of each hour, but prices what nobody looks at: too slow here.
+-- name: with_avoided
+-- What both statements below begin with: money that attempts skipped by open breakers would have cost, at the average
+-- price of the 24 hours before, in the asset that most of them were paid in; on ranges of more than a day at that of the
+-- same day and the day before. retry_health says the same of each hour, but prices what nobody looks at: too slow here.
 WITH skipped AS MATERIALIZED (
   SELECT bucket, agent, service, sum(requests) AS attempts
   FROM {agent_requests}
@@ -59,6 +59,10 @@ WITH skipped AS MATERIALIZED (
   WHERE payments > 0
   ORDER BY bucket, agent, service, payments DESC, asset
 )
+
+-- name: avoided_total
+-- That money, per asset.
+{with_avoided}
 SELECT asset, sum(tokens) AS tokens FROM avoided GROUP BY asset ORDER BY asset
 
 -- name: skipped_total
@@ -159,33 +163,7 @@ ORDER BY 1, 2
 
 -- name: avoided
 -- The same as a curve below zero.
-WITH skipped AS MATERIALIZED (
-  SELECT bucket, agent, service, sum(requests) AS attempts
-  FROM {agent_requests}
-  WHERE outcome = 'skipped_open' AND service IN (${service:sqlstring})
-  GROUP BY 1, 2, 3
-), paid AS MATERIALIZED (
-  SELECT bucket, agent, service, asset, sum(payments) AS payments, sum(tokens) AS tokens
-  FROM {agent_payments_before}
-  WHERE status = 'settled' AND network IN (${network:sqlstring}) AND service IN (${service:sqlstring})
-    AND (agent, service) IN (SELECT agent, service FROM skipped)
-  GROUP BY 1, 2, 3, 4
-), priced_by AS MATERIALIZED (
-  SELECT s.*, s.bucket - n * {bucket_of_agents} AS paid_in
-  FROM skipped s
-  CROSS JOIN generate_series(0, CASE WHEN {bucket_of_agents} < INTERVAL '1 day' THEN 24 ELSE 1 END) AS n
-), priced AS (
-  SELECT b.bucket, agent, service, asset, attempts, sum(payments) AS payments, sum(tokens) AS tokens
-  FROM priced_by b
-  JOIN paid p USING (agent, service)
-  WHERE p.bucket = b.paid_in
-  GROUP BY 1, 2, 3, 4, 5
-), avoided AS (
-  SELECT DISTINCT ON (bucket, agent, service) bucket, asset, attempts * tokens / payments AS tokens
-  FROM priced
-  WHERE payments > 0
-  ORDER BY bucket, agent, service, payments DESC, asset
-)
+{with_avoided}
 SELECT date_bin('$__interval', bucket, '2000-01-01Z') AS "time", asset || ' avoided' AS metric, -sum(tokens) AS value
 FROM avoided
 GROUP BY 1, 2
