@@ -63,22 +63,22 @@ def patiently() -> Iterator[None]:
 def create_rollup(folder: Path, rollup: str, relation: str, edition: str) -> None:
     """Make `folder/rollups/<rollup>.sql` over `relation`: a continuous aggregate, or a table and a view of our own."""
     if edition == "community":
-        run(TEMPLATES / "continuous_aggregate.sql", rollup=rollup, select=_select(folder, rollup, edition, "true"))
+        run(TEMPLATES / "continuous_aggregate.sql", rollup=rollup, select=query_of(folder, rollup, edition, "true"))
         return
-    watermark = _watermark(rollup, relation)
+    watermark = watermark_of(rollup, relation)
     run(
         TEMPLATES / "own_rollup.sql",
         rollup=rollup,
         watermark=watermark,
-        nothing=_select(folder, rollup, edition, "true"),
-        live=_select(folder, rollup, edition, f"{_time(folder, rollup, relation)} >= {watermark}"),
+        nothing=query_of(folder, rollup, edition, "true"),
+        live=query_of(folder, rollup, edition, f"{time_of(folder, rollup, relation)} >= {watermark}"),
     )
 
 
 def fill_own_rollup(folder: Path, rollup: str, relation: str, edition: str) -> None:
     """Materialise what is below the watermark, for a rollup of our own that is younger than its rows."""
-    below = f"{_time(folder, rollup, relation)} < {_watermark(rollup, relation)}"
-    send(f"INSERT INTO tollwatch_internal.{rollup}\n{_select(folder, rollup, edition, below)}")
+    below = f"{time_of(folder, rollup, relation)} < {watermark_of(rollup, relation)}"
+    send(f"INSERT INTO tollwatch_internal.{rollup}\n{query_of(folder, rollup, edition, below)}")
 
 
 def drop_rollup(rollup: str, edition: str) -> None:
@@ -105,18 +105,20 @@ def reword(schema: str, view: str, pattern: str, replacement: str) -> None:
         send(f'CREATE OR REPLACE RULE "_RETURN" AS ON SELECT TO {schema}.{view} DO INSTEAD {reworded}')
 
 
-def _select(folder: Path, rollup: str, edition: str, within: str) -> str:
+def query_of(folder: Path, rollup: str, edition: str, within: str) -> str:
+    """A rollup's frozen query, over what is `within` a condition."""
     script = (folder / "rollups" / f"{rollup}.sql").read_text(encoding="utf-8").rstrip()
     bucket = "tollwatch_internal.time_bucket" if edition == "plain" else "public.time_bucket"
     return script.replace("{time_bucket}", bucket).replace("{range}", within)
 
 
-def _time(folder: Path, rollup: str, relation: str) -> str:
+def time_of(folder: Path, rollup: str, relation: str) -> str:
     """The column that bounds what is read: the time of facts, the bucket of another rollup."""
-    return "ts" if f"FROM tollwatch.{relation}\n" in _select(folder, rollup, "plain", "true") else "bucket"
+    return "ts" if f"FROM tollwatch.{relation}\n" in query_of(folder, rollup, "plain", "true") else "bucket"
 
 
-def _watermark(rollup: str, relation: str) -> str:
+def watermark_of(rollup: str, relation: str) -> str:
+    """The query of the bucket from which on a rollup of our own is aggregated when it is read."""
     watermark = "watermark"
     if rollup.endswith("_daily"):
         watermark = "date_bin('1 day', watermark, '2000-01-03 00:00+00'::timestamptz)"
