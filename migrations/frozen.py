@@ -17,6 +17,8 @@ AS_IS = {"no_parameters": True}
 """Send a script as it is: several statements, and % is just a character."""
 TEMPLATES = Path(__file__).with_name("versions") / "r0001"
 """The two ways of making a rollup, unchanged since the first revision."""
+LARGE = 256 * 1024**2
+"""Bytes of a relation above which an index of its rows is made with its next partitions only."""
 
 
 def recorded_edition() -> str:

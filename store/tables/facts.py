@@ -101,6 +101,7 @@ payments = Table(
         "ts",
         postgresql_where=text("session_id IS NOT NULL"),
     ),
+    Index("payments_agent_idx", "project_id", "agent_id", "ts"),
     Index(
         "payments_failed_idx",
         "project_id",
@@ -152,6 +153,7 @@ api_requests = Table(
     one_of("origin", ORIGINS),
     CheckConstraint("attempt BETWEEN 1 AND max_retries + 1", name="attempt"),
     Index(None, "project_id", "request_id", "ts"),
+    Index("api_requests_agent_idx", "project_id", "agent_id", "ts"),
     comment="One row per attempt of a logical request.",
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from migrations.versions import r0003_planned_rollups as newest
+from migrations.versions import r0003_reads as newest
 
 revision = "9999"
 down_revision = newest.revision

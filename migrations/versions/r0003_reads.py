@@ -1,6 +1,6 @@
-"""What the planner expects of rollups of our own: rows that are there, where it expected almost none.
+"""Reads: one agent's payments and requests have an index, and rollups of our own are planned for the rows that they have.
 
-Their view has the rows below a watermark and a live tail from it on. The planner does not know the watermark when it
+A view of such a rollup has the rows below a watermark and a live tail from it on. The planner does not know the watermark when it
 plans. Beside bounds that it does know it took a two-hundredth of the rows below, and walked an index for each; with no
 bound beside it, it took a third of the tail's partition, and read all of it.
 
@@ -24,7 +24,8 @@ depends_on = None
 
 FIRST = Path(__file__).with_name("r0001")
 AT_SIZE = Path(__file__).with_name("r0002")
-VIEW = Path(__file__).with_name("r0003") / "own_rollup.sql"
+SCRIPTS = Path(__file__).with_name("r0003")
+BY_AGENT = ("payments", "api_requests")
 ROLLUPS = {
     "payments": ("payments", "service_payments"),
     "api_requests": ("requests", "request_latency", "service_requests", "service_latency"),
@@ -35,13 +36,17 @@ ROLLUPS = {
 
 
 def upgrade() -> None:
-    """Bounds that the planner estimates well."""
+    """Indexes by agent, and bounds that the planner estimates well."""
+    for relation in BY_AGENT:
+        frozen.run(SCRIPTS / "agent_index.sql", relation=relation, large=str(frozen.LARGE))
     _replace_views(below="({time} < {watermark}) IS TRUE", tail="{time} >= {watermark} AND {time} < 'infinity'")
 
 
 def downgrade() -> None:
-    """Bounds as they were."""
+    """Bounds as they were, and no such index."""
     _replace_views(below="{time} < {watermark}", tail="{time} >= {watermark}")
+    for relation in reversed(BY_AGENT):
+        frozen.send(f"DROP INDEX tollwatch.{relation}_agent_idx")
 
 
 def _replace_views(*, below: str, tail: str) -> None:
@@ -57,4 +62,4 @@ def _replace_views(*, below: str, tail: str) -> None:
                 below.format(time="bucket", watermark=watermark),
                 frozen.query_of(newest, rollup, edition, live),
             )
-            frozen.run(VIEW, rollup=rollup, below=rows, live=live_rows)
+            frozen.run(SCRIPTS / "own_rollup.sql", rollup=rollup, below=rows, live=live_rows)
