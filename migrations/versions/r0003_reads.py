@@ -1,8 +1,8 @@
-"""Reads: one agent's payments and requests have an index, and rollups of our own are planned for the rows that they have.
+"""Reads: an index by agent of payments and requests, and rollups of our own that are planned for the rows they have.
 
-A view of such a rollup has the rows below a watermark and a live tail from it on. The planner does not know the watermark when it
-plans. Beside bounds that it does know it took a two-hundredth of the rows below, and walked an index for each; with no
-bound beside it, it took a third of the tail's partition, and read all of it.
+A view of such a rollup has the rows below a watermark and a live tail from it on. The planner does not know the
+watermark when it plans. Beside bounds that it does know it took a two-hundredth of the rows below, and walked an index
+for each; with no bound beside it, it took a third of the tail's partition, and read all of it.
 
 So the first comparison is put where it is no bound of a range (`IS TRUE` is estimated apart), and the second gets an
 upper bound that is always true, so that it is one. Nothing else changes; continuous aggregates have no such view.

@@ -9,7 +9,6 @@ import pytest
 
 from migrations import frozen
 from store import migrate, partitions
-from store.edition import Edition
 from store.engine import create_engine
 from store.facts import Facts
 from store.settings import Settings
@@ -55,6 +54,8 @@ async def write_into_a_new_partition(url, edition, deadlines):
         now = datetime.now(UTC)
         await partitions.ensure(engine, "payments", now, now + ahead)
     world = await make_world(engine, "another")
-    stored = await FactWriter(engine, deadlines).write(Facts(payments=[payment(world, at=moment(-ahead.total_seconds() + 60))]))
+    stored = await FactWriter(engine, deadlines).write(
+        Facts(payments=[payment(world, at=moment(-ahead.total_seconds() + 60))])
+    )
     assert stored.new == {"payments": 1}
     await engine.dispose()
