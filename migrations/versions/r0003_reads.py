@@ -1,4 +1,4 @@
-"""Reads: an index by agent of payments and requests, and rollups of our own that are planned for the rows they have.
+"""Reads: one agent's payments and requests and the newest samples are found by index, rollups of our own planned well.
 
 A view of such a rollup has the rows below a watermark and a live tail from it on. The planner does not know the
 watermark when it plans. Beside bounds that it does know it took a two-hundredth of the rows below, and walked an index
@@ -25,7 +25,12 @@ depends_on = None
 FIRST = Path(__file__).with_name("r0001")
 AT_SIZE = Path(__file__).with_name("r0002")
 SCRIPTS = Path(__file__).with_name("r0003")
-BY_AGENT = ("payments", "api_requests")
+INDEXES = {
+    "payments_agent_idx": ("payments", "(project_id, agent_id, ts)"),
+    "api_requests_agent_idx": ("api_requests", "(project_id, agent_id, ts)"),
+    "balance_samples_ts_idx": ("balance_samples", "USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)"),
+}
+"""Index → its relation, and of what it is. Samples lie in the order of their time: the newest are in a few pages."""
 ROLLUPS = {
     "payments": ("payments", "service_payments"),
     "api_requests": ("requests", "request_latency", "service_requests", "service_latency"),
@@ -36,17 +41,17 @@ ROLLUPS = {
 
 
 def upgrade() -> None:
-    """Indexes by agent, and bounds that the planner estimates well."""
-    for relation in BY_AGENT:
-        frozen.run(SCRIPTS / "agent_index.sql", relation=relation, large=str(frozen.LARGE))
+    """Indexes, and bounds that the planner estimates well."""
+    for index, (relation, of) in INDEXES.items():
+        frozen.run(SCRIPTS / "index.sql", index=index, relation=relation, of=of, large=str(frozen.LARGE))
     _replace_views(below="({time} < {watermark}) IS TRUE", tail="{time} >= {watermark} AND {time} < 'infinity'")
 
 
 def downgrade() -> None:
-    """Bounds as they were, and no such index."""
+    """Bounds as they were, and no such indexes."""
     _replace_views(below="{time} < {watermark}", tail="{time} >= {watermark}")
-    for relation in reversed(BY_AGENT):
-        frozen.send(f"DROP INDEX tollwatch.{relation}_agent_idx")
+    for index in reversed(INDEXES):
+        frozen.send(f"DROP INDEX tollwatch.{index}")
 
 
 def _replace_views(*, below: str, tail: str) -> None:

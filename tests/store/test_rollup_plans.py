@@ -11,7 +11,7 @@ from sqlalchemy import text
 from store.engine import create_engine
 from store.facts import Facts
 from store.writer import FactWriter
-from tests.store.world import make_world, moment, payment, rows
+from tests.store.world import make_world, moment, payment, rows, sample
 
 DAYS, AGENTS, FACTS = 30, 20, 5000
 BUCKETS = f"""
@@ -21,9 +21,9 @@ FROM generate_series(date_trunc('hour', now()) - INTERVAL '{DAYS} days', now() -
   generate_series(1, {AGENTS}) AS agent
 """
 COPIES = """
-INSERT INTO tollwatch.payments
-SELECT (jsonb_populate_record(p, jsonb_build_object('id', gen_random_uuid(), 'ts', p.ts - make_interval(secs => n)))).*
-FROM tollwatch.payments p, generate_series(1, :copies) AS n
+INSERT INTO tollwatch.{relation}
+SELECT (jsonb_populate_record(r, jsonb_build_object('id', gen_random_uuid(), 'ts', r.ts + make_interval(secs => n)))).*
+FROM tollwatch.{relation} r, generate_series(1, :copies) AS n
 """
 WATERMARK = "UPDATE tollwatch_internal.rollup_state SET watermark = date_trunc('hour', now())"
 
@@ -34,13 +34,18 @@ async def engine(database_url, edition, deadlines):
         pytest.skip("it has continuous aggregates")
     made = create_engine(database_url, deadlines, pool_size=1)
     world = await make_world(made)
-    await FactWriter(made, deadlines).write(Facts(payments=[payment(world, at=moment(7200))]))
+    await FactWriter(made, deadlines).write(
+        Facts(payments=[payment(world, at=moment(7200))], balance_samples=[sample(world, 7, 1, at=moment(7200))])
+    )
     async with made.begin() as connection:
         values = {"project_id": world.project_id, "asset_id": world.assets["USDC"]}
         await connection.execute(text(BUCKETS), values)
-        await connection.execute(text(COPIES), {"copies": FACTS})
+        for relation in ("payments", "balance_samples"):
+            await connection.execute(text(COPIES.format(relation=relation)), {"copies": FACTS})
         await connection.execute(text(WATERMARK))
-        await connection.execute(text("ANALYZE tollwatch_internal.payments_hourly, tollwatch.payments"))
+        await connection.execute(
+            text("ANALYZE tollwatch_internal.payments_hourly, tollwatch.payments, tollwatch.balance_samples")
+        )
     yield made
     await made.dispose()
 
@@ -67,7 +72,7 @@ async def test_the_rows_below_the_watermark_are_expected(engine, days):
     assert there / 4 < scan["Plan Rows"] <= there * 1.1
 
 
-@pytest.mark.parametrize("view", ["payments_hourly", "payments_daily"])
+@pytest.mark.parametrize("view", ["payments_hourly", "payments_daily", "balances_hourly", "balances_daily"])
 async def test_the_live_tail_is_looked_up_by_time(engine, view):
     large = await rows(engine, "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000")
     found = await plan(engine, view, DAYS)
