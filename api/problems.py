@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from store.errors import (
     DatabaseConflict,
+    DatabaseFull,
     DatabaseTimeout,
     DatabaseUnavailable,
     InvalidValue,
@@ -116,12 +117,12 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _on_ours(_request: Request, exc: Exception) -> JSONResponse:
+def _on_ours(request: Request, exc: Exception) -> JSONResponse:
     if isinstance(exc, Problem):
         return respond(exc)
     if isinstance(exc, DatabaseUnavailable | DatabaseTimeout | DatabaseConflict):
         event(_log, logging.WARNING, DATABASE_AWAY, error=exc)
-        return respond(unavailable())
+        return respond(_away(exc, is_read=request.method in ("GET", "HEAD")))
     if isinstance(exc, SpoolRefused):
         event(_log, logging.ERROR, SPOOL_REFUSED, reason=exc.reason, error=exc)
         return respond(Problem(503, f"spool_{exc.reason}", str(exc), {"Retry-After": str(SPOOL_RETRY_AFTER_S)}))
@@ -132,14 +133,16 @@ def _on_ours(_request: Request, exc: Exception) -> JSONResponse:
     return _unhandled(exc)
 
 
-def unavailable() -> Problem:
-    """The database does not answer: nothing happened, trying again later helps."""
-    return Problem(
-        503,
-        "database_unavailable",
-        "the database does not answer in time; nothing was stored, try again",
-        {"Retry-After": str(RETRY_AFTER_S)},
-    )
+def _away(exc: Exception, *, is_read: bool) -> Problem:
+    """Nothing was stored; what to do depends on what the database said, and on whether less could be asked of it."""
+    code, detail = "database_unavailable", "the database does not answer in time; nothing was stored, try again"
+    if isinstance(exc, DatabaseFull):
+        code = "database_full"
+        detail = "the disk of the database's server is full; nothing was stored, free space on it and try again"
+    elif isinstance(exc, DatabaseTimeout) and is_read:
+        code = "database_timeout"
+        detail = "the database does not answer in time; ask for less (a shorter range, one agent) or try again"
+    return Problem(503, code, detail, {"Retry-After": str(RETRY_AFTER_S)})
 
 
 def _on_http(_request: Request, exc: Exception) -> JSONResponse:

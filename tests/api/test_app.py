@@ -24,7 +24,16 @@ from api.examples import EVENTS
 from api.problems import Problem
 from api.rejections import Code
 from api.server import STOPPED, run
-from store.errors import DatabaseConflict, DatabaseError, InvalidValue, NotFound, SettingsError, StartRefused
+from store.errors import (
+    DatabaseConflict,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseTimeout,
+    InvalidValue,
+    NotFound,
+    SettingsError,
+    StartRefused,
+)
 from store.settings import Settings
 from tests.api.world import audit, lines
 
@@ -162,6 +171,8 @@ async def test_what_is_not_there_is_a_problem(anonymous):
         (NotFound("no such thing"), 404, "not_found"),
         (InvalidValue("too wide"), 422, "invalid_value"),
         (DatabaseConflict("deadlock"), 503, "database_unavailable"),
+        (DatabaseTimeout("secret detail"), 503, "database_timeout"),
+        (DatabaseFull("secret detail"), 503, "database_full"),
         (Problem(409, "taken", "it is taken"), 409, "taken"),
         (DatabaseError("secret detail"), 500, "internal_error"),
         (ValueError("secret detail"), 500, "internal_error"),
