@@ -69,7 +69,10 @@ def create_engine(
             "tcp_user_timeout": 25_000,
             # Optional filters fold away only in a plan made for the very values; see sql/queries/reads.sql.
             # A login named like our schema must not make it the default one: every name in sql/ is qualified.
-            "options": f"{options} -c plan_cache_mode=force_custom_plan -c timezone=UTC -c search_path=public",
+            # A question keeps one process of the server at work: to start two more takes longer than most answers, and what
+            # the pool bounds would not bound them.
+            "options": f"{options} -c plan_cache_mode=force_custom_plan -c max_parallel_workers_per_gather=0"
+            " -c timezone=UTC -c search_path=public",
         },
     )
     on.listen(engine.sync_engine, "handle_error", _part_with_stale_plans)
