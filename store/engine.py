@@ -69,8 +69,8 @@ def create_engine(
             "tcp_user_timeout": 25_000,
             # Optional filters fold away only in a plan made for the very values; see sql/queries/reads.sql.
             # A login named like our schema must not make it the default one: every name in sql/ is qualified.
-            # A question keeps one process of the server at work: to start two more takes longer than most answers, and what
-            # the pool bounds would not bound them.
+            # A question keeps one process of the server at work: to start two more takes longer than most answers, and
+            # the pool would not bound them.
             "options": f"{options} -c plan_cache_mode=force_custom_plan -c max_parallel_workers_per_gather=0"
             " -c timezone=UTC -c search_path=public",
         },
