@@ -28,9 +28,9 @@ SCRIPTS = Path(__file__).with_name("r0003")
 INDEXES = {
     "payments_agent_idx": ("payments", "(project_id, agent_id, ts)"),
     "api_requests_agent_idx": ("api_requests", "(project_id, agent_id, ts)"),
-    "balance_samples_ts_idx": ("balance_samples", "USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)"),
+    "balance_samples_ts_idx": ("balance_samples", "(ts)"),
 }
-"""Index → its relation, and of what it is. Samples lie in the order of their time: the newest are in a few pages."""
+"""Index → its relation, and of what it is. Samples have their key by wallet, and a rollup's live tail asks by time."""
 ROLLUPS = {
     "payments": ("payments", "service_payments"),
     "api_requests": ("requests", "request_latency", "service_requests", "service_latency"),

@@ -54,12 +54,7 @@ balance_samples = Table(
     one_of("status", BALANCE_STATUSES),
     one_of("commitment", COMMITMENTS),
     one_of("origin", ORIGINS),
-    Index(
-        "balance_samples_ts_idx",
-        "ts",
-        postgresql_using="brin",
-        postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
-    ),
+    Index("balance_samples_ts_idx", "ts"),
     comment="change: since the newest sample before it by slot; NULL for the first and for one that came late.",
 )
 
