@@ -128,11 +128,13 @@ def trickle(client, byte):
     while time.monotonic() < deadline:
         try:
             client.sendall(byte)
-            return client.recv(65536)
+            answer = client.recv(65536)
         except TimeoutError:
             continue
         except ConnectionError:
             return b""
+        client.settimeout(PATIENCE)
+        return answer + rest(client)  # what is said in two writes can come in two pieces
     raise AssertionError("never cut")
 
 
