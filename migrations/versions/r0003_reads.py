@@ -5,7 +5,7 @@ watermark when it plans. Beside bounds that it does know it took a two-hundredth
 for each; with no bound beside it, it took a third of the tail's partition, and read all of it.
 
 So the first comparison is put where it is no bound of a range (`IS TRUE` is estimated apart), and the second gets an
-upper bound that is always true, so that it is one. Nothing else changes; continuous aggregates have no such view.
+upper bound that is always true, so that it is one. Their figures stay; continuous aggregates have no such view.
 
 Revision ID: 0003
 Revises: 0002
@@ -63,8 +63,6 @@ def _replace_views(*, below: str, tail: str) -> None:
             newest = AT_SIZE if (AT_SIZE / "rollups" / f"{rollup}.sql").exists() else FIRST
             watermark = frozen.watermark_of(rollup, relation)
             live = tail.format(time=frozen.time_of(newest, rollup, relation), watermark=watermark)
-            rows, live_rows = (
-                below.format(time="bucket", watermark=watermark),
-                frozen.query_of(newest, rollup, edition, live),
-            )
-            frozen.run(SCRIPTS / "own_rollup.sql", rollup=rollup, below=rows, live=live_rows)
+            tail_rows = frozen.query_of(newest, rollup, edition, live)
+            rows = below.format(time="bucket", watermark=watermark)
+            frozen.run(SCRIPTS / "own_rollup.sql", rollup=rollup, below=rows, live=tail_rows)
