@@ -27,6 +27,7 @@ class Product:
 
     base: str
     home: Path
+    log: Path
 
     @property
     def elsewhere(self) -> str:
@@ -35,7 +36,10 @@ class Product:
 
     def ask(self, path: str, key: dict[str, str] = DEV_KEY, **params: object) -> list[dict]:
         """The items of a list."""
-        answer = httpx.get(f"{self.base}{path}", headers=key, params=params, timeout=10, trust_env=False)
+        try:
+            answer = httpx.get(f"{self.base}{path}", headers=key, params=params, timeout=10, trust_env=False)
+        except httpx.TransportError as exc:
+            raise AssertionError(f"{path}: {exc!r}; the product said {self.log.read_text()[-3000:]}") from exc
         return answer.raise_for_status().json()["items"]
 
     def make_key(self, project: str, scopes: str) -> str:
@@ -52,7 +56,7 @@ def product() -> Iterator[Product]:
     """Started once, when agents have paid and a balance of each is known."""
     folder = traversable_folder()
     port, chain = free_ports(2), free_ports(4)
-    made = Product(base=f"http://127.0.0.1:{port}", home=folder / "home")
+    made = Product(base=f"http://127.0.0.1:{port}", home=folder / "home", log=folder / "up.log")
     arguments = ["cli", "up", "--port", str(port), "--sandbox-port", str(chain)]
     process = Process("up", arguments, folder, TOLLWATCH_HOME=str(made.home))
     try:
