@@ -165,6 +165,8 @@ def test_every_path_stores_what_was_said(server, served):
     database_url = server.url(name)
     direct = rows_of(database_url, "direct")
     until(lambda: len(rows_of(database_url, "spooled")) == len(direct) + len(known), 60, "the spool is empty")
+    # What the client told went to the spool too, if the API had not emptied it by then.
+    until(lambda: len(rows_of(database_url, "client")) >= len(direct), 60, "the client's events are stored")
     spooled = rows_of(database_url, "spooled")
     assert {key: spooled[key] for key in direct} == direct
     assert rows_of(database_url, "client") == direct
