@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -38,13 +39,17 @@ def until(ask: Callable[[], T], seconds: float, what: str) -> T:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports on loopback."""
+    """The first of `count` consecutive free ports on loopback.
+
+    They lie below those that the kernel gives to connections (from 32768): one of these could have them by the time that
+    somebody listens.
+    """
     while True:
+        first = 10_000 + secrets.randbelow(22_000)
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
             try:
-                for step in range(1, count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", first + step)))
+                for port in range(first, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError:
                 continue
             return first
