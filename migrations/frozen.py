@@ -19,6 +19,9 @@ TEMPLATES = Path(__file__).with_name("versions") / "r0001"
 """The two ways of making a rollup, unchanged since the first revision."""
 LARGE = 256 * 1024**2
 """Bytes of a relation above which an index of its rows is made with its next partitions only."""
+SIZE = """
+SELECT coalesce(sum(pg_table_size(inhrelid)), 0) FROM pg_inherits WHERE inhparent = CAST(:relation AS regclass)
+"""
 
 
 def recorded_edition() -> str:
@@ -42,6 +45,15 @@ def run(script: Path, **values: str) -> None:
 def replace_view(script: Path) -> None:
     """Give a view the query that its script creates it with; columns and rights stay."""
     send(script.read_text(encoding="utf-8").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+
+
+def create_index(index: str, relation: str, of: str) -> None:
+    """Make an index of a relation's facts; `of` is what follows the relation's name.
+
+    A large relation gets it with its next partition: to build it on all would hold off whoever writes.
+    """
+    size = op.get_bind().execute(text(SIZE), {"relation": f"tollwatch.{relation}"}).scalar_one()
+    send(f"CREATE INDEX {index} ON {'ONLY ' if size > LARGE else ''}tollwatch.{relation} {of}")
 
 
 def run_all(folder: Path, edition: str, *, reverse: bool = False) -> None:

@@ -28,9 +28,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise `server`, and all that is built on it, over the servers that were found."""
+    """Parametrise `server`, and all that is built on it, over the servers that were found, or those that a test is about."""
     if "server" in metafunc.fixturenames:
         servers = metafunc.config.stash[SERVERS]
+        for mark in metafunc.definition.iter_markers("editions"):
+            servers = [server for server in servers if server.edition in mark.args]
         metafunc.parametrize("server", servers, ids=[s.id for s in servers], indirect=True, scope="session")
 
 

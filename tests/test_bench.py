@@ -15,8 +15,8 @@ from grafana.generate import BOARDS
 from store.deadlines import Deadlines
 from store.settings import Settings
 from tests.databases import ROOT, Server
-from tests.e2e.stack import free_ports
 from tests.grafana.files import load, panels, targets
+from tests.ports import free_ports
 
 TINY = ("--size", "400", "--days", "1")
 

@@ -41,6 +41,8 @@ BY_AGENT = [
 ]
 TOKENS = ("payments_hourly", "payments_daily")
 """Views in which whole tokens of a row cost a multiplication from now on, where they cost a power and a division."""
+FAILED = "(project_id, agent_id, status, ts, id) WHERE status IN ('failed', 'reverted', 'unknown', 'retrying')"
+"""What of payments has an index: those that went wrong are few among all of an agent; the others do not pay for it."""
 LATENCY = r"((?:api_requests\.)?latency_ms)"
 UNGUARDED = rf"\({LATENCY}\)::double precision"
 GUARDED = rf"\(GREATEST\({LATENCY}, \(1\)::bigint\)\)::double precision"
@@ -59,6 +61,7 @@ def upgrade() -> None:
         for rollup, relation in ROLLUPS:
             _create_by_service(rollup, relation, edition)
         _create_indexes("tollwatch" if edition == "community" else "tollwatch_internal")
+    frozen.create_index("payments_failed_idx", "payments", FAILED)
     frozen.run_all(FROZEN / "up", edition)
     for view in TOKENS:
         frozen.replace_view(FROZEN / "views" / f"{view}.sql")
@@ -70,6 +73,7 @@ def downgrade() -> None:
     for view in TOKENS:
         frozen.replace_view(FIRST / "views" / f"{view}.sql")
     frozen.run_all(FROZEN / "down", edition, reverse=True)
+    frozen.send("DROP INDEX tollwatch.payments_failed_idx")
     schema = "_timescaledb_internal" if edition == "community" else "tollwatch_internal"
     for index in ("requests_hourly_skipped", *(f"{rollup}_agent" for rollup in reversed(BY_AGENT))):
         frozen.send(f"DROP INDEX {schema}.{index}")

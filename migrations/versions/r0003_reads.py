@@ -24,7 +24,7 @@ depends_on = None
 
 FIRST = Path(__file__).with_name("r0001")
 AT_SIZE = Path(__file__).with_name("r0002")
-SCRIPTS = Path(__file__).with_name("r0003")
+VIEW = Path(__file__).with_name("r0003") / "own_rollup.sql"
 INDEXES = {
     "payments_agent_idx": ("payments", "(project_id, agent_id, ts)"),
     "api_requests_agent_idx": ("api_requests", "(project_id, agent_id, ts)"),
@@ -43,7 +43,7 @@ ROLLUPS = {
 def upgrade() -> None:
     """Indexes, and bounds that the planner estimates well."""
     for index, (relation, of) in INDEXES.items():
-        frozen.run(SCRIPTS / "index.sql", index=index, relation=relation, of=of, large=str(frozen.LARGE))
+        frozen.create_index(index, relation, of)
     _replace_views(below="({time} < {watermark}) IS TRUE", tail="{time} >= {watermark} AND {time} < 'infinity'")
 
 
@@ -65,4 +65,4 @@ def _replace_views(*, below: str, tail: str) -> None:
             live = tail.format(time=frozen.time_of(newest, rollup, relation), watermark=watermark)
             tail_rows = frozen.query_of(newest, rollup, edition, live)
             rows = below.format(time="bucket", watermark=watermark)
-            frozen.run(SCRIPTS / "own_rollup.sql", rollup=rollup, below=rows, live=tail_rows)
+            frozen.run(VIEW, rollup=rollup, below=rows, live=tail_rows)

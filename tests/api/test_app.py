@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from store.errors import (
 )
 from store.settings import Settings
 from tests.api.world import audit, lines
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -209,8 +209,7 @@ async def test_it_does_not_open_without_a_database_or_a_schema(empty_database_ur
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_ports()
 
 
 async def _until_ready(client, task=None):

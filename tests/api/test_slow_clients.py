@@ -24,7 +24,8 @@ from store.keys import create_key
 from store.settings import Settings
 from tests.api.world import audit
 from tests.databases import ROOT
-from tests.e2e.stack import Process, free_ports, status_of, until
+from tests.e2e.stack import Process, status_of, until
+from tests.ports import free_ports
 
 PATIENCE = 60
 """Seconds until a test gives up on a busy machine; none says how fast anything is."""

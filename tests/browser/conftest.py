@@ -15,7 +15,8 @@ import pytest
 
 from tests.browser.chromium import FLAGS, Browser, find_chromium
 from tests.databases import ROOT, traversable_folder
-from tests.e2e.stack import DEV_KEY, Process, free_ports, status_of, until
+from tests.e2e.stack import DEV_KEY, Process, status_of, until
+from tests.ports import free_ports
 
 ELSEWHERE = "tollwatch.test"
 """A name of this machine that is no loopback name."""

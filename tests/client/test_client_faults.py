@@ -19,7 +19,8 @@ from store.deadlines import Deadlines
 from store.settings import Settings
 from store.startup import prepare_sandbox
 from tests.client.tools import in_balance
-from tests.e2e.stack import DEV_KEY, Process, free_ports, listed, status_of, until
+from tests.e2e.stack import DEV_KEY, Process, listed, status_of, until
+from tests.ports import free_ports
 
 ROUNDS = int(os.environ.get("TOLLWATCH_TEST_CLIENT_ROUNDS", "1"))
 WALLETS = ("AKnL4NNf3DGWZJS6cPknBuEGnVsV4A4m5tgebLHaRSZ9", "9hSR6S7WPtxmTojgo6GG3k4yDPecgJY292j7xrsUGWBu")

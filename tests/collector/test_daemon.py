@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from store.settings import Settings
 from tests.collector.chain import ROOT, USDC
 from tests.collector.node import Node, Reply
 from tests.collector.seeds import eventually
+from tests.ports import free_ports
 
 STEP = timedelta(milliseconds=200)
 
@@ -158,9 +158,7 @@ asyncio.run(run(Settings.from_env(os.environ), replace(Deadlines(), shutdown=5))
 @pytest.fixture
 def program(plain_database, chain):
     """The daemon as a process; (process, port of /metrics)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWATCH_")}
     environ |= {
         "TOLLWATCH_DATABASE_URL": plain_database,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +18,7 @@ from store.deadlines import Deadlines
 from store.settings import Settings
 from store.startup import prepare_sandbox
 from tests.databases import ROOT
+from tests.ports import free_ports
 
 T = TypeVar("T")
 DEV_KEY = {"Authorization": "Bearer tollwatch-dev"}
@@ -36,23 +34,6 @@ def until(ask: Callable[[], T], seconds: float, what: str) -> T:
         assert time.monotonic() < deadline, f"{what}: still {answer!r} after {seconds} s"
         # Not a wait for a result but between two questions.
         signal.sigtimedwait([], 0.05)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` consecutive free ports on loopback.
-
-    They lie below those that the kernel gives to connections (from 32768): one of these could have them by the time that
-    somebody listens.
-    """
-    while True:
-        first = 10_000 + secrets.randbelow(22_000)
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return first
 
 
 class Process:

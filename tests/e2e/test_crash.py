@@ -21,7 +21,8 @@ import pytest
 from store.embedded_place import recorded_base
 from store.identity import uuid7
 from tests.databases import ROOT, traversable_folder
-from tests.e2e.stack import DEV_KEY, Process, free_ports, status_of, until
+from tests.e2e.stack import DEV_KEY, Process, status_of, until
+from tests.ports import free_ports
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from store.migrate import upgrade
 from store.settings import Settings
 from tests.databases import traversable_folder
 from tests.e2e.ledger import AMOUNT, Api, Books, Client, Database, Faults, SmallDisk
-from tests.e2e.stack import free_ports
+from tests.ports import free_ports
 
 SECONDS = float(os.environ.get("TOLLWATCH_TEST_LEDGER_SECONDS", "5"))
 FAULTS = int(os.environ.get("TOLLWATCH_TEST_LEDGER_FAULTS", str(max(6, round(SECONDS / 10)))))

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests.databases import ROOT
-from tests.e2e.stack import Product, free_ports, status_of, until
+from tests.e2e.stack import Product, status_of, until
+from tests.ports import free_ports
 
 RAISED = {
     ("TollwatchWalletBalanceLow", "poor"),

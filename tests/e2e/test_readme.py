@@ -15,7 +15,8 @@ import pytest
 
 from store.embedded import bundled_bin_dir
 from tests.databases import ROOT
-from tests.e2e.stack import DEV_KEY, Process, Product, Rpc, free_ports, listed, status_of, until
+from tests.e2e.stack import DEV_KEY, Process, Product, Rpc, listed, status_of, until
+from tests.ports import free_ports
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from store.settings import Settings
 from store.tables import SCOPES
 from tests.client.test_client_events import DOCUMENTS, IDS, KINDS, events_of, expected
 from tests.client.test_client_faults import database_away
-from tests.e2e.stack import Process, free_ports, status_of, until
+from tests.e2e.stack import Process, status_of, until
 from tests.keys import create_key
+from tests.ports import free_ports
 
 EXAMPLES = int(os.environ.get("TOLLWATCH_TEST_EXAMPLES", "25"))
 """Events of each type."""

@@ -24,8 +24,9 @@ from store import migrate
 from store.deadlines import Deadlines
 from store.settings import Settings
 from tests.api import world
-from tests.e2e.stack import Process, free_ports, status_of, until
+from tests.e2e.stack import Process, status_of, until
 from tests.keys import create_key
+from tests.ports import free_ports
 from tests.store import first_release
 from tests.store.catalogue import differences, snapshot
 from tests.store.next_release import NEXT, next_release

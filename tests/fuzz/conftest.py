@@ -15,7 +15,8 @@ from store.keys import create_key
 from store.settings import Settings
 from store.tables import SCOPES
 from tests.api.world import AGENT, PROJECT, WALLET
-from tests.e2e.stack import Process, free_ports, status_of, until
+from tests.e2e.stack import Process, status_of, until
+from tests.ports import free_ports
 
 BODIES = int(os.environ.get("TOLLWATCH_TEST_BODIES", "1000"))
 """Mutated bodies; 100,000 were sent once (docs/benchmarks.md)."""

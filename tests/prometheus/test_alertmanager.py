@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import stat
 import subprocess
 import time
@@ -17,6 +16,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
+from tests.ports import free_ports
 from tests.prometheus.files import PROMETHEUS, alert_names, alerts, load, run, tool
 
 CONFIGURATION = PROMETHEUS / "alertmanager.yml"
@@ -58,9 +58,7 @@ def test_inhibitions_name_alerts_that_exist():
 def alertmanager(tmp_path_factory):
     """Alertmanager itself, with our configuration; gives its address."""
     program = tool("prometheus-alertmanager")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports()}"
     folder = tmp_path_factory.mktemp("alertmanager")
     options = [f"--config.file={CONFIGURATION}", f"--storage.path={folder}", f"--web.listen-address={address}"]
     with (folder / "log").open("w") as log:

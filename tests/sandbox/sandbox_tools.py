@@ -1,11 +1,10 @@
-"""What the sandbox's tests share: free ports, worlds, calls, and hand-made payments."""
+"""What the sandbox's tests share: worlds, calls, and hand-made payments."""
 
 import asyncio
 import base64
 import contextlib
 import gzip
 import json
-import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -29,22 +28,9 @@ from sandbox.http_client import http_client
 from sandbox.serve import HttpService, listen
 from sandbox.tokens import MEMO_PROGRAM_ID, Asset
 from sandbox.world import Options, World
+from tests.ports import free_ports
 
 WAIT_S = 20
-
-
-def free_port_run(length=4):
-    """The first of `length` consecutive ports that were free a moment ago."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port = first.getsockname()[1]
-            try:
-                for offset in range(1, length):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +40,7 @@ async def open_world(unix_ms=None, **options) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         for attempt in range(10):
             try:
-                world = World(Options(port=free_port_run(), **settings), unix_ms)
+                world = World(Options(port=free_ports(4), **settings), unix_ms)
                 await stack.enter_async_context(world)
                 break
             except CannotListen:  # somebody else took the port meanwhile

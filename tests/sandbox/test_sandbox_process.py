@@ -7,12 +7,13 @@ import socket
 import sys
 
 import pytest
-from sandbox_tools import WAIT_S, free_port_run
+from sandbox_tools import WAIT_S
 
 from sandbox.__main__ import read_arguments
 from sandbox.http_client import http_client
 from sandbox.profiles import PROFILES
 from sandbox.world import Options
+from tests.ports import free_ports
 
 PIPE = asyncio.subprocess.PIPE
 
@@ -38,7 +39,7 @@ async def ready_line(process):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_it_says_when_it_is_ready_and_stops_on_a_signal(number):
-    port = free_port_run()
+    port = free_ports(4)
     async with started("--port", port, "--tollwatch-url", "", "--slot-ms", 20, "--seed", 2) as process:
         line = await ready_line(process)
         chain, facilitator, market, knowledge = (f"http://127.0.0.1:{port + step}" for step in range(4))
@@ -56,7 +57,7 @@ async def test_it_says_when_it_is_ready_and_stops_on_a_signal(number):
 
 
 async def test_it_ends_with_its_standard_input_when_asked_to():
-    async with started("--port", free_port_run(), "--tollwatch-url", "", "--pace", 0, "--exit-with-stdin") as process:
+    async with started("--port", free_ports(4), "--tollwatch-url", "", "--pace", 0, "--exit-with-stdin") as process:
         await ready_line(process)
         process.stdin.close()
         _, err = await asyncio.wait_for(process.communicate(), WAIT_S)
@@ -64,7 +65,7 @@ async def test_it_ends_with_its_standard_input_when_asked_to():
 
 
 async def test_it_outlives_its_standard_input_otherwise():
-    port = free_port_run()
+    port = free_ports(4)
     async with started("--port", port, "--tollwatch-url", "", "--pace", 0) as process:
         await ready_line(process)
         process.stdin.close()
@@ -75,7 +76,7 @@ async def test_it_outlives_its_standard_input_otherwise():
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3])
 async def test_a_port_in_use_is_one_clear_line(offset):
-    port = free_port_run()
+    port = free_ports(4)
     with socket.create_server(("127.0.0.1", port + offset)):
         async with started("--port", port) as process:
             out, err = await asyncio.wait_for(process.communicate(), WAIT_S)
@@ -88,7 +89,7 @@ async def test_a_port_in_use_is_one_clear_line(offset):
 
 
 async def test_an_unusable_host_is_one_clear_line():
-    async with started("--host", "host.invalid", "--port", free_port_run()) as process:
+    async with started("--host", "host.invalid", "--port", free_ports(4)) as process:
         _, err = await asyncio.wait_for(process.communicate(), WAIT_S)
     assert process.returncode == 1
     assert len(err.decode().splitlines()) == 1

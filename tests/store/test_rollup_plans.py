@@ -14,6 +14,7 @@ from store.facts import Facts
 from store.writer import FactWriter
 from tests.store.world import make_world, moment, payment, rows, sample
 
+pytestmark = pytest.mark.editions("plain", "apache")  # the other has continuous aggregates
 DAYS, AGENTS, FACTS = 30, 20, 5000
 BUCKETS = f"""
 INSERT INTO tollwatch_internal.payments_hourly
@@ -31,9 +32,7 @@ WATERMARK = "UPDATE tollwatch_internal.rollup_state SET watermark = date_trunc('
 
 
 @pytest_asyncio.fixture
-async def engine(database_url, edition, deadlines):
-    if edition == "community":
-        pytest.skip("it has continuous aggregates")
+async def engine(database_url, deadlines):
     made = create_engine(database_url, deadlines, pool_size=1)
     world = await make_world(made)
     await FactWriter(made, deadlines).write(

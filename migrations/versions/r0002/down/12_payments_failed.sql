@@ -1,1 +1,0 @@
-DROP INDEX tollwatch.payments_failed_idx;
