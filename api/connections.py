@@ -53,7 +53,7 @@ _FULL_ANSWER = (
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One client's, and what it does since when. `heard`: bytes since the last answer, of no request yet."""
+    """One client's, and what it does since when. `heard`: bytes since the last answer, of no request that began."""
 
     protocol: Any
     transport: Transport
@@ -118,13 +118,17 @@ class Connections:
         self._waiting.pop(connection, None)
         self._slow_readers.pop(connection, None)
 
-    def heard(self, connection: Connection, octets: int) -> None:
-        """Bytes came in, and the protocol has read them."""
+    def heard(self, connection: Connection, octets: int, phase: str) -> None:
+        """Bytes came in, and the protocol has read them. `phase`: what the connection did until then."""
         cycle = connection.protocol.cycle
         if cycle is None or cycle.response_complete:
             connection.heard += octets
-            if connection.heard > MAX_HEADERS + (self._settings.max_body if connection.look() == "leftover" else 0):
+            is_leftover = phase == "leftover"
+            if connection.heard > MAX_HEADERS + (self._settings.max_body if is_leftover else 0):
                 self._cut(connection, "headers")
+            elif is_leftover and connection.look() != "leftover":
+                # It has ended. What came behind it is the beginning of a request, and no more than one read.
+                connection.heard = 0
         elif not cycle.more_body:
             self._waiting.pop(connection, None)
 
@@ -207,8 +211,9 @@ class Connections:
                 super().connection_lost(exc)
 
             def data_received(self, data: bytes) -> None:
+                phase = self.connection.look()
                 super().data_received(data)
-                connections.heard(self.connection, len(data))
+                connections.heard(self.connection, len(data), phase)
 
             def on_response_complete(self) -> None:
                 connections.answered(self.connection)

@@ -80,8 +80,9 @@ def api(plain_server, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(api, tmp_path_factory):
-    """A second process on the same database, with room for few connections, whose bodies may take their time."""
-    more = {"TOLLWATCH_MAX_CONNECTIONS": str(FEW), "TOLLWATCH_CLIENT_BODY": "1h"}
+    """A second process on the same database, with room for few connections, which may take their time."""
+    patient = dict.fromkeys(("TOLLWATCH_CLIENT_IDLE", "TOLLWATCH_CLIENT_HEADERS", "TOLLWATCH_CLIENT_BODY"), "1h")
+    more = {"TOLLWATCH_MAX_CONNECTIONS": str(FEW), **patient}
     process, url, port = start(api.database_url, tmp_path_factory.mktemp("small"), **more)
     try:
         yield SimpleNamespace(url=url, port=port, pid=process.popen.pid)
@@ -185,13 +186,16 @@ def test_a_trickled_body_of_nobody_is_cut(api):
     assert cut(api, "body") == before + 1
 
 
-def test_a_body_that_nobody_reads_is_taken_and_forgotten(api):
-    """A large body that is refused by its headers: the client hears why, and the connection can be used again."""
+def test_a_body_that_nobody_reads_is_taken_and_forgotten(small):
+    """A large body that is refused by its headers: the client hears why, and goes on with the same connection."""
     body = b" " * 3_000_000
-    with httpx.Client(base_url=api.url, timeout=PATIENCE, trust_env=False) as client:
-        for _ in range(3):
+    places = set()
+    with httpx.Client(base_url=small.url, timeout=PATIENCE, trust_env=False) as client:
+        for _ in range(20):
             response = client.post("/v1/events", content=body)
             assert (response.status_code, response.json()["code"]) == (401, "missing_key")
+            places.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+    assert len(places) == 1
 
 
 def test_a_client_that_never_reads_is_cut(api):
@@ -305,9 +309,9 @@ def events(count):
     return [audit(agent=None, event_type="x.limit") for _ in range(count)]
 
 
-def test_a_key_beyond_its_rate_is_told_how_long_to_wait_and_that_is_true(api):
+def test_a_key_beyond_its_rate_is_told_how_long_to_wait_and_that_is_true(small, api):
     slow, free = ({"Authorization": f"Bearer {key}"} for key in (api.keys.slow, api.keys.free))
-    with httpx.Client(base_url=api.url, timeout=PATIENCE, trust_env=False) as client:
+    with httpx.Client(base_url=small.url, timeout=PATIENCE, trust_env=False) as client:
         # More than a whole burst goes, and is owed.
         assert client.post("/v1/events", json=events(60), headers=slow).json()["accepted"] == 60
         refused = events(1)
