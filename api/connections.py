@@ -125,7 +125,7 @@ class Connections:
             connection.heard += octets
             is_leftover = phase == "leftover"
             if connection.heard > MAX_HEADERS + (self._settings.max_body if is_leftover else 0):
-                self._cut(connection, "headers")
+                self._cut(connection, "body" if is_leftover else "headers")
             elif is_leftover and connection.look() != "leftover":
                 # It has ended. What came behind it is the beginning of a request, and no more than one read.
                 connection.heard = 0

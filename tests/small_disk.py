@@ -78,10 +78,11 @@ def small_disk(server: Server, *, template: str | None) -> Iterator[tuple[SmallD
 
 
 def _data_directory(server: Server) -> Path | None:
+    """Where it is on this machine; None: it runs elsewhere. Its own process is looked for while it is there."""
     with psycopg.connect(server.admin_url, autocommit=True) as connection:
         path = Path(connection.execute("SHOW data_directory").fetchone()[0])
         pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
-    return path if path.exists() and Path(f"/proc/{pid}").exists() else None
+        return path if path.exists() and Path(f"/proc/{pid}").exists() else None
 
 
 @contextlib.contextmanager

@@ -198,6 +198,16 @@ def test_a_body_that_nobody_reads_is_taken_and_forgotten(small):
     assert len(places) == 1
 
 
+def test_a_body_that_nobody_reads_has_a_bound(small):
+    before, much = cut(small, "body"), b" " * 50_000_000
+    with connection(small) as client:
+        client.sendall(head("POST", "/v1/events", Content_Length=len(much)))
+        assert client.recv(65536).startswith(b"HTTP/1.1 401")
+        with pytest.raises(ConnectionError):
+            client.sendall(much)
+    assert cut(small, "body") == before + 1
+
+
 def test_a_client_that_never_reads_is_cut(api):
     before = cut(api, "unread")
     with connection(api, receive=4096) as client:
