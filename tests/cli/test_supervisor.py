@@ -16,17 +16,19 @@ from store.deadlines import Deadlines
 from store.errors import TollwatchError
 
 QUICK = Patience(first_pause=0.01, longest_pause=0.02, output_check=0.05)
-# Writes its name and pid when it starts; on SIGTERM its name and "stopped".
+# Writes its name and pid when it starts; on SIGTERM its name and "stopped". A line is one write: others write to the file.
 GOOD = """
 import os, signal, sys
+def say(words):
+    os.write(1, f"{sys.argv[1]} {words}\\n".encode())
 def stop(*_):
-    print(sys.argv[1], "stopped", flush=True)
+    say("stopped")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-print(sys.argv[1], os.getpid(), os.getpgid(0), flush=True)
+say(f"{os.getpid()} {os.getpgid(0)}")
 while os.read(0, 1):
     pass
-print(sys.argv[1], "end of stdin", flush=True)
+say("end of stdin")
 """
 STUBBORN = GOOD.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
 CRASHING = "import sys; print('all is lost'); sys.exit('tollwatch: error: no database')"
