@@ -28,7 +28,7 @@ run: $(VENV)/installed ## embedded database, sandbox, collector, API: http://127
 	@exec $(BIN)/tollwatch up --port $(PORT) --sandbox-port $(SANDBOX_PORT)
 
 test: $(VENV)/installed ## every test, on every database edition found on this machine (JOBS= processes)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/installed ## lint, types, import contracts
 	$(BIN)/ruff check .

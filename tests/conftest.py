@@ -12,6 +12,8 @@ from store.settings import Settings
 from tests.databases import Server, find_servers, report
 
 SERVERS = pytest.StashKey[list[Server]]()
+LONGEST = ("test_interleavings.py", "test_worker_killed.py", "test_bench.py", "test_prometheus.py")
+"""Files that begin first: what begins last keeps one process busy after the others have ended."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +36,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for mark in metafunc.definition.iter_markers("editions"):
             servers = [server for server in servers if server.edition in mark.args]
         metafunc.parametrize("server", servers, ids=[s.id for s in servers], indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; `--no-loadscope-reorder` keeps it so."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
