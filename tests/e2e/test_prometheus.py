@@ -63,7 +63,12 @@ def inbox():
 
 
 def minutes_as_seconds(text):
-    """The same rules, sixty times as impatient; a runway is as much shorter as the stories are faster."""
+    """The same rules, sixty times as impatient; a runway is as much shorter as the stories are faster.
+
+    What counts over half an hour counts over a minute: 17 changes of the flaky breaker come in half of one, 12 or fewer
+    where other tests want the processors, and 8 are an alert.
+    """
+    text = re.sub(r"\b30m\b", "60s", text)
     text = re.sub(r"\b(\d+)m\b", r"\1s", text)
     return text.replace("< 6 * 3600", f"< 6 * 3600 / {SPEED * 3}").replace("< 3600", f"< 3600 / {SPEED * 3}")
 
