@@ -43,7 +43,7 @@ router = APIRouter(tags=["reads"], responses=documented(401, 403, 404, 422, 503)
 
 AGENTS = Listed(listing=listings.AGENTS, item=AgentItem)
 BALANCES = Listed(listing=listings.BALANCES, item=BalanceItem)
-SAMPLES = Listed(listing=listings.SAMPLES, item=SampleItem)
+SAMPLES = Listed(listing=listings.SAMPLES, item=SampleItem, read=listings.read_samples, is_one_snapshot=True)
 PAYMENTS = Listed(listing=listings.PAYMENTS, item=PaymentItem)
 REQUESTS = Listed(listing=listings.REQUESTS, item=RequestItem, read=listings.read_parts, is_one_snapshot=True)
 AUDIT_EVENTS = Listed(listing=listings.AUDIT_EVENTS, item=AuditItem)

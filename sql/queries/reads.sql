@@ -79,6 +79,8 @@ LIMIT :limit
 -- name: read_balance_samples
 -- A page of samples: wallet by wallet and asset by asset (newest registered first), each newest first. Pair by pair from
 -- the heads, because samples are keyed by wallet and asset before time; the pairs after a full page are never looked at.
+-- The rest of the pair that the last page ended in is a question of its own: of a bound for one pair the planner knows
+-- nothing, expects fewer rows than a page, and may read all of them.
 SELECT b.wallet_id, b.asset_id, b.ts, g.name AS agent, w.network, w.address_text AS wallet, s.symbol AS asset, b.amount,
   b.slot, b.commitment, b.threshold, b.status, b.reason, b.origin, b.recorded_at
 FROM (
@@ -89,15 +91,13 @@ FROM (
     FROM tollwatch.balance_samples b
     WHERE b.project_id = :project_id AND b.wallet_id = h.wallet_id AND b.asset_id = h.asset_id
       AND b.ts >= :from_ts AND b.ts < :to_ts
-      AND b.ts < CASE WHEN (h.wallet_id, h.asset_id) = (:before_wallet_id, :before_asset_id)
-                 THEN CAST(:before_ts AS timestamptz) ELSE :to_ts END
       AND (CAST(:agent_id AS int) IS NULL OR b.agent_id = :agent_id)
       AND (CAST(:status AS text) IS NULL OR b.status = :status)
     ORDER BY b.ts DESC
     LIMIT :limit
   ) b
   WHERE h.project_id = :project_id
-    AND (h.wallet_id, h.asset_id) <= (CAST(:before_wallet_id AS int), CAST(:before_asset_id AS int))
+    AND (h.wallet_id, h.asset_id) < (CAST(:before_wallet_id AS int), CAST(:before_asset_id AS int))
     -- Pairs that the agent has, or had within the range: the others would be looked into for nothing.
     AND (CAST(:agent_id AS int) IS NULL OR h.agent_id = :agent_id OR h.wallet_id IN (
       SELECT r.wallet_id

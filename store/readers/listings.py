@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.named_sql import query
 from store.readers import positions, values
-from store.readers.positions import FactPosition, Position, Window
+from store.readers.positions import LAST_ID, FactPosition, Position, SamplePosition, Window
 
 FIRST_PART = timedelta(days=1)
 """Long lists are read back in parts: this one first, each further one `PART_GROWTH` times as long."""
@@ -101,6 +101,27 @@ async def read_parts(connection: AsyncConnection, listing: Listing[R], asked: As
             return cut(listing, asked, rows)
         position = FactPosition.first(Window(from_ts, from_ts))
         part *= PART_GROWTH
+
+
+async def read_samples(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
+    """A page of samples: the rest of the pair that the last page ended in, then further pairs. Raises DatabaseError."""
+    rest = rest_of_pair(asked)
+    rows = [] if rest is None else await fetch(connection, listing, rest)
+    if len(rows) <= asked.limit:
+        rows += await fetch(connection, listing, replace(asked, limit=asked.limit - len(rows)))
+    return cut(listing, asked, rows)
+
+
+def rest_of_pair(asked: Asked) -> Asked | None:
+    """The question for what is left of the wallet and asset that a position is in; None in front of the first."""
+    at = asked.position
+    assert asked.window is not None
+    assert isinstance(at, SamplePosition)
+    if at.before_wallet_id == LAST_ID:
+        return None
+    window = Window(asked.window.from_ts, min(at.before_ts, asked.window.to_ts))
+    pair = {"wallet_ids": [at.before_wallet_id], "asset_ids": [at.before_asset_id]}
+    return replace(asked, window=window, position=SamplePosition.first(window), filters={**asked.filters, **pair})
 
 
 async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> list[R]:

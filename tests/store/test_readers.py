@@ -143,10 +143,16 @@ async def test_what_went_wrong_for_an_agent_is_found_among_all_that_went_well(en
 
 
 async def test_a_page_of_samples_costs_the_same_at_any_depth(engine, world, much):
-    for days_deep in (0, 3, 6):
-        position = SamplePosition(world.wallet_ids[0], world.assets["USDC"], much.to_ts - timedelta(days=days_deep))
-        lines = await plan(engine, world, listings.SAMPLES, much, position)
+    wallet, asset = world.wallet_ids[0], world.assets["USDC"]
+    asked = Asked(project_id=world.project_id, window=much, position=SamplePosition.first(much), limit=100, filters={})
+    assert listings.rest_of_pair(asked) is None
+    deep = [SamplePosition(wallet, asset, much.to_ts - timedelta(days=days)) for days in (0, 3, 6)]
+    for page in (asked, *(listings.rest_of_pair(replace(asked, position=position)) for position in deep)):
+        lines = await plan(engine, world, listings.SAMPLES, page.window, page.position, **page.filters)
         assert pages_read(lines) < 60, "\n".join(lines)
+    for position in deep:
+        lines = await plan(engine, world, listings.SAMPLES, much, position)
+        assert pages_read(lines) < 10, "\n".join(lines)
 
 
 async def test_hours_are_grouped_by_what_was_asked_for_and_nothing_else(engine, world, much):

@@ -253,7 +253,7 @@ async def test_balances_hourly_goes_by_slot(engine, world, writer, refresh):
 async def test_retention_drops_facts_and_no_rollup(engine, kind, world, writer, settings, deadlines, refresh):
     if kind is Edition.PLAIN:
         await partitions.ensure(engine, "payments", moment(120 * 86400), moment(0))
-    old = [payment(world, at=moment(days * 86400), amount=days) for days in (60, 70, 80, 100)]
+    old = [payment(world, at=moment(days * 86400), amount=days) for days in (60, 70, 85, 100)]
     await writer.write(Facts(payments=[*old, payment(world, amount=1)]))
     now = datetime.now(UTC)
     await rollups.refresh_range(engine, kind, settings, now - timedelta(days=130), now)
