@@ -1,12 +1,13 @@
 """All that a reader can read or call, whatever it is called and whoever brought it: nothing of another project is in it.
 
 The lists come from the catalogue, so a relation or a function is covered the day it is born. What is left is written
-down in docs/decisions/0008, with reasons.
+down in docs/decisions/0012, with reasons.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -17,10 +18,12 @@ from store import roles
 from store.engine import create_engine
 from store.facts import Facts
 from store.writer import FactWriter
-from tests.store.world import audit, make_world, moment, payment, queued, request, sample
+from tests.store.world import audit, make_world, payment, queued, request, sample
 
 MARK = "zx7marker"
 """In every text that belongs to the other project."""
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+"""When all facts are: on one day, because for which days somebody has data is what partitions and chunks say."""
 READABLE = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 't') AND has_schema_privilege(%(role)s, n.oid, 'USAGE')
@@ -40,11 +43,13 @@ async def facts(engine, deadlines, world, name, count):
     writer = FactWriter(engine, deadlines)
     await writer.write(
         Facts(
-            payments=[payment(world, service=f"http://{name}", facilitator=name, metadata=None) for _ in range(count)],
-            api_requests=[request(world, service=f"http://{name}") for _ in range(count)],
-            audit_events=[audit(world, "breaker_opened", component=name) for _ in range(count)],
-            queue_events=[queued(world) for _ in range(count)],
-            balance_samples=[sample(world, 2, 1 + n, at=moment(50 + n)) for n in range(count)],
+            payments=[
+                payment(world, at=NOON, service=f"http://{name}", facilitator=name, metadata=None) for _ in range(count)
+            ],
+            api_requests=[request(world, at=NOON, service=f"http://{name}") for _ in range(count)],
+            audit_events=[audit(world, "breaker_opened", at=NOON, component=name) for _ in range(count)],
+            queue_events=[queued(world, at=NOON) for _ in range(count)],
+            balance_samples=[sample(world, 2, 1 + n, at=NOON + timedelta(seconds=n)) for n in range(count)],
         )
     )
 
