@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -89,27 +89,22 @@ async def read_parts(connection: AsyncConnection, listing: Listing[R], asked: As
     assert isinstance(asked.position, FactPosition)
     if any(asked.filters.get(name) is not None for name in _POINTS):
         return await read_page(connection, listing, asked)
-    rows: list[R] = []
-    part, position = FIRST_PART, asked.position
-    while True:
-        is_last = position.before_ts - asked.window.from_ts <= 2 * part
-        from_ts = asked.window.from_ts if is_last else position.before_ts - part
-        window = Window(from_ts, asked.window.to_ts)
-        narrowed = replace(asked, window=window, position=position, limit=asked.limit - len(rows))
-        rows += await fetch(connection, listing, narrowed)
-        if len(rows) > asked.limit or is_last:
-            return cut(listing, asked, rows)
+    return await _fill(connection, listing, asked, _parts(asked, asked.window, asked.position))
+
+
+def _parts(asked: Asked, whole: Window, position: FactPosition) -> Iterator[Asked]:
+    part, is_last = FIRST_PART, False
+    while not is_last:
+        is_last = position.before_ts - whole.from_ts <= 2 * part
+        from_ts = whole.from_ts if is_last else position.before_ts - part
+        yield replace(asked, window=Window(from_ts, whole.to_ts), position=position)
         position = FactPosition.first(Window(from_ts, from_ts))
         part *= PART_GROWTH
 
 
 async def read_samples(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> Page[R]:
     """A page of samples: the rest of the pair that the last page ended in, then further pairs. Raises DatabaseError."""
-    rest = rest_of_pair(asked)
-    rows = [] if rest is None else await fetch(connection, listing, rest)
-    if len(rows) <= asked.limit:
-        rows += await fetch(connection, listing, replace(asked, limit=asked.limit - len(rows)))
-    return cut(listing, asked, rows)
+    return await _fill(connection, listing, asked, filter(None, (rest_of_pair(asked), asked)))
 
 
 def rest_of_pair(asked: Asked) -> Asked | None:
@@ -122,6 +117,16 @@ def rest_of_pair(asked: Asked) -> Asked | None:
     window = Window(asked.window.from_ts, min(at.before_ts, asked.window.to_ts))
     pair = {"wallet_ids": [at.before_wallet_id], "asset_ids": [at.before_asset_id]}
     return replace(asked, window=window, position=SamplePosition.first(window), filters={**asked.filters, **pair})
+
+
+async def _fill(connection: AsyncConnection, listing: Listing[R], asked: Asked, parts: Iterable[Asked]) -> Page[R]:
+    """One page from parts of its question, in the list's order, as many as it takes."""
+    rows: list[R] = []
+    for part in parts:
+        rows += await fetch(connection, listing, replace(part, limit=asked.limit - len(rows)))
+        if len(rows) > asked.limit:
+            break
+    return cut(listing, asked, rows)
 
 
 async def fetch(connection: AsyncConnection, listing: Listing[R], asked: Asked) -> list[R]:
