@@ -18,7 +18,7 @@ from store import totals
 from store.settings import SOLANA_MAINNET
 from tests.api.test_exporter_tools import of, scrape
 from tests.api.test_reads_tools import add_key, close_site, make_site
-from tests.prometheus.files import tool
+from tests.programs import tool
 from tests.store.world import audit, make_world, moment, payment, queued, request, sample
 
 DURATION = "tollwatch_request_duration_seconds"

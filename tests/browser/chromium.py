@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import urllib.parse
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.stack import until
@@ -34,16 +32,6 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 PATIENCE_S = 30
-
-
-def find_chromium() -> str:
-    """The browser's path. Without one the test is skipped on a developer's machine, and fails where CI is set."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.environ.get("CI"):
-        pytest.fail("no Chromium was found: install it, as .ci/run does")
-    pytest.skip("no Chromium was found")
 
 
 class Browser:

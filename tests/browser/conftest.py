@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.browser.chromium import FLAGS, Browser, find_chromium
+from tests.browser.chromium import FLAGS, Browser
 from tests.databases import ROOT, traversable_folder
 from tests.e2e.stack import DEV_KEY, Process, status_of, until
 from tests.ports import free_ports
+from tests.programs import tool
 
 ELSEWHERE = "tollwatch.test"
 """A name of this machine that is no loopback name."""
@@ -74,7 +75,8 @@ def product() -> Iterator[Product]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     folder = traversable_folder()
-    started = Browser(find_chromium(), folder, (*FLAGS, f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"))
+    program = tool("chromium", "chromium-browser", "google-chrome")
+    started = Browser(program, folder, (*FLAGS, f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"))
     yield started
     started.close()
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +14,7 @@ import pytest
 from tests.databases import ROOT
 from tests.e2e.stack import Product, status_of, until
 from tests.ports import free_ports
+from tests.programs import tool
 
 RAISED = {
     ("TollwatchWalletBalanceLow", "poor"),
@@ -32,10 +31,6 @@ MAY = {
 }
 """What they raise or not, by where in a cycle they are looked at: at this speed a cycle takes seconds."""
 SPEED = 20
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None and "CI" not in os.environ, reason="Debian's prometheus is not installed here"
-)
 
 
 @pytest.fixture
@@ -76,6 +71,7 @@ def minutes_as_seconds(text):
 @pytest.fixture
 def watched(plain_server, tmp_path, inbox):
     """The product with all stories, Prometheus and Alertmanager beside it."""
+    prometheus, alertmanager = tool("prometheus"), tool("prometheus-alertmanager")
     database = plain_server.clone()
     hook, told = inbox
     first = free_ports(2)
@@ -108,7 +104,7 @@ def watched(plain_server, tmp_path, inbox):
                 run(
                     "alertmanager",
                     tmp_path,
-                    "prometheus-alertmanager",
+                    alertmanager,
                     f"--config.file={tmp_path}/alertmanager.yml",
                     f"--storage.path={tmp_path}/am",
                     f"--web.listen-address=127.0.0.1:{first + 1}",
@@ -117,7 +113,7 @@ def watched(plain_server, tmp_path, inbox):
                 run(
                     "prometheus",
                     tmp_path,
-                    "prometheus",
+                    prometheus,
                     f"--config.file={tmp_path}/prometheus.yml",
                     f"--storage.tsdb.path={tmp_path}/tsdb",
                     f"--web.listen-address=127.0.0.1:{first}",
@@ -140,6 +136,7 @@ def run(name, folder, *command):
 
 def test_the_stories_raise_their_alerts_and_no_other(watched):
     product, prometheus, told = watched
+    promtool = tool("promtool")
     until(lambda: told >= RAISED, 150, f"{RAISED} are delivered")
     assert told - RAISED - MAY == set()
     targets = httpx.get(f"{prometheus}/api/v1/targets", timeout=10, trust_env=False).json()["data"]["activeTargets"]
@@ -148,5 +145,5 @@ def test_the_stories_raise_their_alerts_and_no_other(watched):
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
     for url in (product.url, product.collector_url):
         page = httpx.get(f"{url}/metrics", timeout=10, trust_env=False).content
-        checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+        checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b""), url

@@ -10,7 +10,7 @@ import pytest
 
 from tests.databases import ROOT
 from tests.grafana.files import prom_expressions
-from tests.prometheus.files import tool
+from tests.programs import tool
 
 SUFFIXES = ("", "_bucket", "_sum", "_count", "_total")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.databases import ROOT
+from tests.programs import tool
 
 PROMETHEUS = ROOT / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -55,16 +53,6 @@ def documented() -> dict[str, dict[str, Any]]:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(tollwatch_\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
     return {name: {"type": kind, "labels": tuple(filter(None, labels.split(", ")))} for name, kind, labels in rows}
-
-
-def tool(name: str) -> str:
-    """The path of a program that .ci/run installs. Without it CI fails, and a developer's run skips."""
-    path = shutil.which(name)
-    if path is None and os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed; .ci/run installs it")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def run(name: str, *arguments: str | Path, **options: Any) -> str:

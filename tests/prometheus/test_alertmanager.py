@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from tests.ports import free_ports
-from tests.prometheus.files import PROMETHEUS, alert_names, alerts, load, run, tool
+from tests.programs import tool
+from tests.prometheus.files import PROMETHEUS, alert_names, alerts, load, run
 
 CONFIGURATION = PROMETHEUS / "alertmanager.yml"
 START_S = 20

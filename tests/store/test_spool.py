@@ -37,6 +37,7 @@ from store.spool.segment import (
     open_segment,
 )
 from tests.databases import ROOT
+from tests.programs import tool
 
 SEGMENT = 64 * 1024
 EXAMPLES = int(os.environ.get("TOLLWATCH_TEST_SPOOL_EXAMPLES", "60"))
@@ -494,12 +495,11 @@ async def test_kill_9_in_the_middle_of_appends_loses_nothing_acknowledged(tmp_pa
         assert numbers == list(range(len(numbers)))
 
 
-@pytest.mark.skipif(shutil.which("strace") is None and "CI" not in os.environ, reason="strace is not installed")
 def test_the_kernel_is_asked_to_sync_before_anyone_is_told(tmp_path):
     """As the kernel sees it: every write into a segment is followed by its fdatasync before the acknowledgement."""
     log = tmp_path / "strace"
     ran = subprocess.run(
-        ["strace", "-f", "-y", "-o", str(log), "-e", "trace=pwrite64,fdatasync,fsync,write,rename,mkdir",
+        [tool("strace"), "-f", "-y", "-o", str(log), "-e", "trace=pwrite64,fdatasync,fsync,write,rename,mkdir",
          sys.executable, str(WRITER), str(tmp_path / "spool"), "20"],
         cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True,
     )  # fmt: skip
